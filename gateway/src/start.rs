@@ -57,7 +57,6 @@ use crate::meter::Meter;
 use crate::options::GatewayOptions;
 use crate::push::Pusher;
 use crate::push::audit::PushLog;
-use crate::push::commit::Committer;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
 use crate::reconcile::Reconciler;
@@ -200,7 +199,7 @@ impl Server {
     ) -> Result<(), CommandError> {
         let ending = self.ending.clone();
         let stopped = CancellationToken::new();
-        let reconciler = Arc::clone(&self.gateway.pusher.committer.reconciler);
+        let reconciler = Arc::clone(&self.gateway.pusher.reconciler);
         let retention_secs = self.deleted_retention_secs;
         let background = BackgroundThreads::start().map_err(CommandError::because("cannot start threads"))?;
         let mut worker = background.spawn(worker::run(
@@ -339,7 +338,7 @@ fn pusher(
             tasks: tasks.clone(),
             stopping: ending.stopping.clone(),
         },
-        committer: Committer { reconciler },
+        reconciler,
         reader: Arc::clone(reader),
         tasks: tasks.clone(),
         log: Arc::new(PushLog::new(purgatory)),

@@ -32,23 +32,17 @@ pub(crate) struct StrfryImport {
     rests_until: Mutex<Option<Instant>>,
 }
 
-/// Where strfry is, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StrfryPaths {
-    /// The binary.
     pub(crate) program: PathBuf,
-    /// Its configuration.
     pub(crate) config: PathBuf,
 }
 
-/// What strfry reports about an imported event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Imported {
     /// It is stored, or was.
     Stored,
-    /// There is a newer version of it.
     Replaced,
-    /// Its author asked to delete it.
     Deleted,
 }
 
@@ -58,19 +52,14 @@ pub(crate) enum ImportError {
     /// Other imports run, or one has hung a moment ago.
     #[error("strfry import is busy or has just hung")]
     Busy,
-    /// It cannot be run.
     #[error("strfry import cannot be run")]
     Run(#[from] io::Error),
-    /// It failed, was killed, refused the event or did not report the outcome.
     #[error("strfry import {0}")]
     Failed(String),
 }
 
 impl StrfryImport {
     /// Takes a strfry, after asking for its version.
-    ///
-    /// # Errors
-    /// It cannot be run, is not strfry, or does not report the outcome of imports.
     pub(crate) async fn open(paths: StrfryPaths) -> Result<Self, CommandError> {
         let program = paths.program;
         let mut version = process::command(&program);
@@ -107,9 +96,6 @@ impl StrfryImport {
     }
 
     /// Imports an event and returns what strfry reports, which is still to be confirmed by the relay.
-    ///
-    /// # Errors
-    /// See [`ImportError`].
     pub(crate) async fn import(&self, event: &Event) -> Result<Imported, ImportError> {
         let deadline = self.deadline;
         let lock = tokio::time::timeout(deadline, self.rests_until.lock()).await;

@@ -12,17 +12,15 @@ use crate::validate::InvalidEvent;
 use crate::validate::id_for_answer;
 use crate::validate::validate;
 
-/// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ClientMessage {
     /// An event, or the reason why it cannot be stored.
     Event {
         /// How the answer names it.
         id: String,
-        /// The event.
         event: Result<Event, InvalidEvent>,
     },
-    /// A subscription.
+    /// A request for a subscription.
     Req { subscription: String, filters: Vec<Filter> },
     /// A request for the number of events that match.
     Count { subscription: String, filters: Vec<Filter> },
@@ -30,7 +28,6 @@ pub(super) enum ClientMessage {
     Close { subscription: String },
 }
 
-/// Why a message is malformed.
 #[derive(Debug)]
 pub(super) struct MalformedMessage {
     /// The subscription that it asks for, which ends; `None`: it is about none.
@@ -39,13 +36,11 @@ pub(super) struct MalformedMessage {
     pub(super) reason: String,
 }
 
-/// Why the filters of a request are malformed.
 #[derive(Debug, thiserror::Error)]
 #[error("bad req: {0}")]
 struct MalformedFilter(String);
 
 impl ClientMessage {
-    /// Reads a message.
     pub(super) fn parse(text: &str, limits: &RelayLimits) -> Result<Self, MalformedMessage> {
         let Ok(Value::Array(elements)) = serde_json::from_str(text) else {
             return malformed("message is not an array");
@@ -105,13 +100,8 @@ fn filters(values: Vec<Value>, limits: &RelayLimits) -> Result<Vec<Filter>, Malf
     if count > max {
         return bad(format!("{count} filters, at most {max}"));
     }
-    let mut filters = Vec::new();
-    for value in values {
-        if let Some(filter) = filter(value)? {
-            filters.push(filter);
-        }
-    }
-    Ok(filters)
+    let filters = values.into_iter().filter_map(|value| filter(value).transpose());
+    filters.collect()
 }
 
 fn filter(value: Value) -> Result<Option<Filter>, MalformedFilter> {

@@ -62,7 +62,6 @@ pub(super) struct Relay {
     pub(super) served: broadcast::Sender<Arc<Served>>,
     /// How far the writer is.
     pub(super) batches: watch::Receiver<Batches>,
-    /// Reads what takes long to read.
     pub(super) large_messages: LargeMessages,
     /// What each address may have looked up at the same time.
     pub(super) shares: ReadShares,
@@ -327,10 +326,8 @@ impl Client {
     }
 }
 
-/// The events that were found for a filter.
 struct LookedUp<'f> {
     filter: &'f Filter,
-    /// Most ids that are sent.
     limit: usize,
     /// The newest, at most so many.
     ids: Result<Vec<EventId>, DatabaseError>,

@@ -36,7 +36,6 @@ use tokio::sync::Semaphore;
 
 use crate::validate::is_expired;
 
-/// An open database.
 #[derive(Debug)]
 pub(super) struct EventStore {
     database: NostrLmdb,
@@ -63,7 +62,6 @@ impl EventStore {
         })
     }
 
-    /// Whether an event is stored.
     pub(super) async fn has(&self, id: &EventId) -> Result<bool, DatabaseError> {
         let _permit = self.readers.acquire().await;
         Ok(self.database.check_id(id).await? == DatabaseEventStatus::Saved)
@@ -76,7 +74,7 @@ impl EventStore {
             return Ok(Vec::new());
         }
         let limited = match walks_in_order_of_ids(filter) {
-            true => without_limit(filter),
+            true => filter.clone().remove_limit(),
             false => filter.clone().limit(limit),
         };
         loop {
@@ -211,7 +209,6 @@ impl EventStore {
         Ok(targets)
     }
 
-    /// Whether a stored deletion by its author names the event.
     async fn is_deleted(&self, event: &Event) -> Result<bool, DatabaseError> {
         let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
         let by_id = deletions
@@ -266,13 +263,6 @@ fn walks_in_order_of_ids(filter: &Filter) -> bool {
     has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty())
 }
 
-fn without_limit(filter: &Filter) -> Filter {
-    let mut filter = filter.clone();
-    filter.limit = None;
-    filter
-}
-
-/// Returns an event as it is sent.
 pub(super) fn json_of(event: &Event) -> String {
     serde_json::to_string(event).unwrap_or_default()
 }

@@ -142,7 +142,6 @@ fn client_address(peer: SocketAddr, headers: &HeaderMap) -> Option<IpAddr> {
 static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// How long a request head may take to arrive.
 const HEAD_MAX: Duration = Duration::from_secs(10);
-/// Longest request head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Kept for each WebSocket from its first moment, also of one that is idle: most messages are shorter. The library's
 /// 128 KiB were 164 MiB for 900 idle connections.

@@ -28,14 +28,9 @@ struct Unread {
     read: oneshot::Sender<ReadMessage>,
 }
 
-/// A message, or what is wrong with it.
 pub(super) type ReadMessage = Result<ClientMessage, MalformedMessage>;
 
 impl LargeMessages {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system has none.
     pub(super) fn start(limits: RelayLimits) -> io::Result<Self> {
         let (unread, messages) = mpsc::channel(1);
         let read_all = move || read_all(messages, limits);

@@ -83,7 +83,6 @@ pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue
     }
 }
 
-/// Most messages that wait.
 const MESSAGES_MAX: usize = 1024;
 /// Most bytes that wait: four of the largest events.
 pub(super) const BYTES_MAX: u32 = 1024 * 1024;

@@ -10,7 +10,6 @@ use std::sync::Weak;
 use shared::address_group::address_group;
 use tokio::sync::Semaphore;
 
-/// The shares of the addresses that are connected.
 #[derive(Debug, Default)]
 pub(super) struct ReadShares {
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,

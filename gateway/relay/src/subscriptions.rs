@@ -7,10 +7,8 @@ use nostr::event::EventId;
 use nostr::filter::Filter;
 use nostr::filter::MatchEventOptions;
 
-/// An event that the relay serves from now on.
 #[derive(Debug)]
 pub(super) struct Served {
-    /// The event.
     pub(super) event: Event,
     /// The event as it is sent.
     pub(super) json: String,
@@ -18,7 +16,6 @@ pub(super) struct Served {
     pub(super) batch: u64,
 }
 
-/// An open subscription.
 #[derive(Debug)]
 pub(super) struct OpenSubscription {
     pub(super) filters: Vec<Filter>,

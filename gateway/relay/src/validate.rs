@@ -21,9 +21,6 @@ use crate::limits::RelayLimits;
 pub(super) struct InvalidEvent(Cow<'static, str>);
 
 /// Returns the event in `value`, valid at `now`.
-///
-/// # Errors
-/// See [`InvalidEvent`].
 pub(super) fn validate(value: Value, now: Timestamp, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
     let event = parse(value, limits)?;
     check_tags(&event, limits)?;
@@ -175,9 +172,7 @@ pub(super) fn is_expired(event: &Event, now: Timestamp) -> bool {
 
 /// Ephemeral events made longer ago are refused (strfry `events.rejectEphemeralEventsOlderThanSeconds`).
 const EPHEMERAL_AGE_SECS_MAX: u64 = 60;
-/// Most events that one deletion names.
 const DELETED_IDS_MAX: usize = 1_000;
-/// Most coordinates that one deletion names.
 const DELETED_COORDINATES_MAX: usize = 100;
 /// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
 const IDENTIFIER_BYTES_MAX: usize = 182;

@@ -24,15 +24,11 @@ use crate::subscriptions::Served;
 /// An event that is valid and was not stored when it came.
 #[derive(Debug)]
 pub(super) struct Submission {
-    /// The event.
     pub(super) event: Event,
     /// How long its message was.
     pub(super) bytes: usize,
-    /// The address it came from.
     pub(super) client: IpAddr,
-    /// The queue for the answer.
     pub(super) outbound: Outbound,
-    /// Whether this host submits it.
     pub(super) is_own: bool,
 }
 
@@ -43,7 +39,6 @@ pub(super) struct Batches {
     pub(super) stored: u64,
 }
 
-/// Submitted events.
 pub(super) struct Submitted {
     /// By this host: a push waits for it.
     pub(super) own: mpsc::Receiver<Submission>,
@@ -52,7 +47,6 @@ pub(super) struct Submitted {
     pub(super) taken: VecDeque<Submission>,
 }
 
-/// Events that are stored together.
 #[derive(Default)]
 struct Batch {
     /// How many were judged, and their bytes.
@@ -187,14 +181,12 @@ fn result_message(event: &Event, result: &Result<SaveEventStatus, DatabaseError>
     }
 }
 
-/// Returns the message that answers an event.
 pub(super) fn ok(event_id: &str, accepted: bool, message: &str) -> String {
     json!(["OK", event_id, accepted, message]).to_string()
 }
 
 /// The answer to an event that is stored already.
 pub(super) const DUPLICATE: &str = "duplicate: have this event";
-/// Most events that are judged and stored together.
 const BATCH_MAX: usize = 64;
 /// Most bytes of a batch: later events wait for it.
 const BATCH_BYTES_MAX: usize = 1 << 20;

@@ -210,7 +210,7 @@ impl AdminParts {
     async fn metrics(&self) -> String {
         let vitals = self.health.check().await;
         let (pusher, upload_pack) = (&self.gateway.pusher, &self.gateway.upload_pack);
-        let reconciler = &pusher.committer.reconciler;
+        let reconciler = &pusher.reconciler;
         let (releases, release_durations) = reconciler.publisher.counts();
         let (fetches, sent_bytes) = upload_pack.counts();
         let [received_bytes] = pusher.receiver.received_bytes.counts();

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
+use parking_lot::Mutex;
 use shared::address_group::address_group;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +78,7 @@ impl Shares {
     /// [`AllInUse`] if no other address has more than this one would have.
     pub(crate) fn enter(&self, address: IpAddr) -> Result<Claim, AllInUse> {
         let payer = address_group(address);
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let claims = table.usage(payer).claims + 1;
         if table.claims.len() >= self.limits.claims_max {
             let most = |(id, entry): &(u64, &ClaimEntry)| (table.usage(entry.payer).claims, *id);
@@ -110,15 +108,10 @@ impl Shares {
         })
     }
 
-    fn table(&self) -> MutexGuard<'_, ClaimTable> {
-        // Changes under the lock cannot panic half-way.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns how many claims and bytes are in use.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> (usize, u64) {
-        let table = self.table();
+        let table = self.table.lock();
         (table.claims.len(), table.bytes)
     }
 }
@@ -129,7 +122,7 @@ impl Claim {
     /// # Errors
     /// [`AllInUse`] if no other address has more than this one would have, or this claim has ended.
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), AllInUse> {
-        let mut table = self.shares.table();
+        let mut table = self.shares.table.lock();
         if !table.claims.contains_key(&self.id) {
             return Err(AllInUse);
         }
@@ -150,7 +143,7 @@ impl Claim {
 
     /// Gives bytes back that were added.
     pub(crate) fn give_back(&self, bytes: u64) {
-        let mut table = self.shares.table();
+        let mut table = self.shares.table.lock();
         let Some(entry) = table.claims.get_mut(&self.id) else {
             return;
         };
@@ -172,7 +165,7 @@ impl Claim {
     /// # Errors
     /// [`AllInUse`] if it has ended already.
     pub(crate) fn keep(&self) -> Result<(), AllInUse> {
-        match self.shares.table().claims.get_mut(&self.id) {
+        match self.shares.table.lock().claims.get_mut(&self.id) {
             Some(entry) => {
                 entry.is_kept = true;
                 Ok(())
@@ -184,7 +177,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.shares.table().remove(self.id);
+        self.shares.table.lock().remove(self.id);
     }
 }
 
@@ -255,7 +248,7 @@ mod tests {
         assert_eq!((third, has_ended(&first), has_ended(&second)), (None, false, true));
         drop((many, first, second));
         assert_eq!(shares.in_use(), (0, 0));
-        assert!(shares.table().payers.is_empty());
+        assert!(shares.table.lock().payers.is_empty());
     }
 
     #[test]

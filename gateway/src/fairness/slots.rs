@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
+use parking_lot::Mutex;
 use shared::address_group::address_group;
 use tokio::sync::oneshot;
 
@@ -85,7 +83,7 @@ impl Slots {
 
     fn queue(&self, payer: IpAddr) -> QueuePlace<'_> {
         let (sender, granted) = oneshot::channel();
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let id = table.next_id;
         table.next_id += 1;
         table.waiting.insert(id, SlotRequest { payer, granted: sender });
@@ -122,13 +120,8 @@ impl Slots {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, SlotTable> {
-        // Changes under the lock cannot panic half-way.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn give_back(&self, payer: IpAddr) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         table.release(payer);
         self.grant(&mut table);
     }
@@ -136,12 +129,12 @@ impl Slots {
     /// Returns how many are in use.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {
-        self.table().used
+        self.table.lock().used
     }
 
     /// Returns their current use.
     pub(crate) fn load(&self) -> SlotLoad {
-        let table = self.table();
+        let table = self.table.lock();
         SlotLoad {
             max: self.slots_max,
             used: table.used,
@@ -174,7 +167,7 @@ impl Drop for QueuePlace<'_> {
         if self.is_taken {
             return;
         }
-        let was_waiting = self.slots.table().waiting.remove(&self.id).is_some();
+        let was_waiting = self.slots.table.lock().waiting.remove(&self.id).is_some();
         if !was_waiting {
             self.slots.give_back(self.payer);
         }
@@ -228,7 +221,7 @@ mod tests {
         drop(held.0);
         drop((first, more.await));
         assert_eq!(slots.in_use(), 0);
-        assert!(slots.table().waiting.is_empty() && slots.table().used_by.is_empty());
+        assert!(slots.table.lock().waiting.is_empty() && slots.table.lock().used_by.is_empty());
     }
 
     #[tokio::test]

@@ -26,7 +26,6 @@ pub(crate) struct Advertisement {
 }
 
 impl Advertisement {
-    /// For clients that fetch `refs`.
     pub(crate) fn to_fetch(version: ProtocolVersion, refs: &RefSnapshot) -> Self {
         let symref = match (&refs.head, refs.head_oid()) {
             (Head::Symbolic(name), Some(_)) => format!(" symref=HEAD:{name}"),

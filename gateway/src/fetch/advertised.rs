@@ -2,13 +2,12 @@
 //! same until the refs change.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::OnceLock;
-use std::sync::PoisonError;
 
 use bitcoin_hashes::HashEngine;
 use bitcoin_hashes::sha256;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use shared::git::Oid;
 use shared::git::RefName;
 
@@ -22,7 +21,6 @@ use crate::repositories::refs::RefSnapshot;
 use wire::path::GitService;
 use wire::protocol::ProtocolVersion;
 
-/// What a client is offered.
 pub(crate) enum Offer {
     /// The same as others.
     Kept(TaggedBody),
@@ -41,14 +39,12 @@ impl Offer {
     }
 }
 
-/// Refs, and the answers that were made of them.
 pub(crate) struct Advertised {
     refs: Arc<RefSnapshot>,
     refs_bytes: u64,
     /// Version 0, which clients that push get too.
     upload_pack: OnceLock<TaggedBody>,
     receive_pack: OnceLock<TaggedBody>,
-    /// The latest requests.
     ls_refs: Mutex<Vec<(LsRefs, Bytes)>>,
     /// What each ref that clients see points at, sorted.
     tips: OnceLock<Vec<Oid>>,
@@ -56,7 +52,6 @@ pub(crate) struct Advertised {
 }
 
 impl Advertised {
-    /// Nothing was asked yet about these refs.
     pub(crate) fn new(refs: Arc<RefSnapshot>) -> Self {
         Self {
             refs_bytes: bytes_of(&refs),
@@ -69,12 +64,10 @@ impl Advertised {
         }
     }
 
-    /// Returns the refs.
     pub(crate) fn refs(&self) -> &Arc<RefSnapshot> {
         &self.refs
     }
 
-    /// Returns the advertisement for a service.
     pub(crate) fn info_refs(&self, service: GitService, version: ProtocolVersion) -> Offer {
         let refs = &self.refs;
         let tagged = |advertisement| TaggedBody::new(RefAnswer::whole(refs, advertisement));
@@ -105,10 +98,9 @@ impl Advertised {
         Offer::Made(RefAnswer::begin(&self.refs, Advertisement::to_push(version, haves)))
     }
 
-    /// Returns the answer to an `ls-refs`.
     pub(crate) fn ls_refs(&self, request: LsRefs) -> RefAnswer {
         let request = request.about(&self.refs);
-        let latest = || self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = || self.ls_refs.lock();
         // The latest is the last.
         let again = |latest: &mut Vec<(LsRefs, Bytes)>| {
             let place = latest.iter().position(|(known, _)| *known == request)?;
@@ -143,7 +135,6 @@ impl Advertised {
         answer
     }
 
-    /// Whether a ref that clients see points at this object.
     pub(super) fn is_tip(&self, oid: &Oid) -> bool {
         let tips = self.tips.get_or_init(|| {
             let visible = self.refs.refs.iter().filter(|(name, _)| is_visible(name));
@@ -154,16 +145,14 @@ impl Advertised {
         tips.binary_search(oid).is_ok()
     }
 
-    /// Returns a name of all tags as they are.
     pub(super) fn tags(&self) -> sha256::Hash {
         *self.tags.get_or_init(|| tags_of(&self.refs))
     }
 
-    /// Returns how many bytes it takes with the answers that were made.
     pub(crate) fn bytes(&self) -> u64 {
         let whole =
             [&self.upload_pack, &self.receive_pack].map(|answer| answer.get().map_or(0, |made| made.bytes.len()));
-        let latest = self.ls_refs.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.ls_refs.lock();
         let latest = latest
             .iter()
             .map(|(request, answer)| request.prefix_bytes() + answer.len());

@@ -16,7 +16,6 @@ use wire::pkt_line::PktLine;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 
-/// Names the answer to a request of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct AnswerKey {
     /// Whose answer it is.
@@ -27,7 +26,6 @@ pub(super) struct AnswerKey {
     pub(super) tags: Option<sha256::Hash>,
 }
 
-/// Reads a request line by line.
 pub(super) struct AnswerKeyParser<'a> {
     advertised: &'a Advertised,
     engine: sha256::HashEngine,
@@ -45,12 +43,10 @@ enum Part {
     Capabilities,
     /// The other versions: the first line, which has the agent after what it wants.
     FirstWant,
-    /// The wanted objects and the options.
     Arguments,
 }
 
 impl<'a> AnswerKeyParser<'a> {
-    /// Begins a request of this protocol to the repository at `path` with these refs.
     pub(super) fn new(path: &Path, advertised: &'a Advertised, protocol: Option<&GitProtocol>) -> Self {
         let version = protocol.map_or(ProtocolVersion::V0, GitProtocol::version);
         let mut parser = Self {

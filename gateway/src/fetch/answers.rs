@@ -3,15 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bitcoin_hashes::sha256;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,11 +20,9 @@ use crate::meter::Meter;
 use crate::repositories::disk_use::Spare;
 use crate::repositories::layout::in_background;
 
-/// The answers of one gateway. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct AnswerCache {
     known: Arc<Mutex<KnownAnswers>>,
-    /// The recent requests.
     asked: Arc<Cache<sha256::Hash, AskedBefore>>,
     /// Notifies when an answer is kept, or is not written any more.
     news: watch::Sender<()>,
@@ -38,7 +34,6 @@ pub(super) struct AnswerCache {
 /// Where answers to clones come from: git, or one that was kept.
 pub(crate) const ANSWER_SOURCES: [&str; 2] = ["git", "kept"];
 
-/// How much answers are shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AnswerLoad {
     /// In the order of [`ANSWER_SOURCES`].
@@ -47,16 +42,13 @@ pub(crate) struct AnswerLoad {
     pub(crate) bytes: u64,
 }
 
-/// A whole answer.
 #[derive(Debug, Clone)]
 pub(super) struct WholeAnswer {
     pub(super) file: Arc<SpoolFile>,
     pub(super) len: u64,
 }
 
-/// Where an answer is.
 pub(super) enum Sought {
-    /// Here.
     Kept(WholeAnswer),
     /// Somebody else's git writes it, or is about to.
     WrittenForAnother,
@@ -86,7 +78,6 @@ struct KnownAnswers {
     kept: Vec<KeptAnswer>,
     /// With whether somebody else has asked for each.
     written: HashMap<AnswerKey, Arc<AtomicBool>>,
-    /// Whether a task removes old answers.
     is_swept: bool,
 }
 
@@ -110,14 +101,12 @@ impl AnswerCache {
         }
     }
 
-    /// Notifies when it is worthwhile to ask again.
     pub(super) fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
 
-    /// Returns where an answer is.
     pub(super) fn seek(&self, key: &AnswerKey) -> Sought {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if let Some(answer) = known.find(key) {
             self.sources.add(1, 1);
             return Sought::Kept(answer);
@@ -132,16 +121,15 @@ impl AnswerCache {
         }
     }
 
-    /// Returns an answer that is kept.
     pub(super) fn find(&self, key: &AnswerKey) -> Option<WholeAnswer> {
-        let answer = self.known().find(key)?;
+        let answer = self.known.lock().find(key)?;
         self.sources.add(1, 1);
         Some(answer)
     }
 
     /// Begins an answer, in the place of one that somebody else's git is slow with.
     pub(super) fn begin(&self, key: &AnswerKey) -> Writing {
-        self.begin_in(&mut self.known(), key)
+        self.begin_in(&mut self.known.lock(), key)
     }
 
     fn begin_in(&self, known: &mut KnownAnswers, key: &AnswerKey) -> Writing {
@@ -158,40 +146,32 @@ impl AnswerCache {
         }
     }
 
-    /// Counts one that git answers.
     pub(super) fn count_git(&self) {
         self.sources.add(0, 1);
     }
 
-    /// Notes how long an answer of git is.
     pub(super) fn note_len(&self, key: &AnswerKey, len: u64) {
         if len > self.per_repository_max() {
             self.asked.insert(key.digest, AskedBefore::TooLarge);
         }
     }
 
-    /// Returns how much is shared.
     pub(super) fn load(&self) -> AnswerLoad {
         AnswerLoad {
             sources: self.sources.counts(),
-            bytes: self.known().kept.iter().map(|kept| kept.answer.len).sum(),
+            bytes: self.known.lock().kept.iter().map(|kept| kept.answer.len).sum(),
         }
     }
 
-    /// Returns how many bytes one repository may have.
     pub(super) fn per_repository_max(&self) -> u64 {
         self.bytes_max / PARTS
-    }
-
-    fn known(&self) -> MutexGuard<'_, KnownAnswers> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Spare for AnswerCache {
     fn give_way(&self) {
         // A file stays on disk until its readers are done.
-        let gone: Vec<_> = self.known().kept.extract_if(.., |kept| kept.is_idle()).collect();
+        let gone: Vec<_> = self.known.lock().kept.extract_if(.., |kept| kept.is_idle()).collect();
         drop(gone);
     }
 }
@@ -205,7 +185,7 @@ impl Writing {
     /// Keeps the answer; others may have to be dropped for it.
     pub(super) async fn keep(self, answer: WholeAnswer) {
         let gone = {
-            let mut known = self.answers.known();
+            let mut known = self.answers.known.lock();
             let mut gone = known.take_old();
             let is_first = known.find(&self.key).is_none();
             if is_first && known.make_room(&self.key, answer.len, self.answers.bytes_max, &mut gone) {
@@ -229,7 +209,7 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let mut known = self.answers.known();
+        let mut known = self.answers.known.lock();
         let is_own = |is_wanted| Arc::ptr_eq(is_wanted, &self.is_wanted);
         if known.written.get(&self.key).is_some_and(is_own) {
             known.written.remove(&self.key);
@@ -246,7 +226,6 @@ impl KnownAnswers {
         Some(found.answer.clone())
     }
 
-    /// Takes out the answers that are too old and that no client reads.
     fn take_old(&mut self) -> Vec<KeptAnswer> {
         self.kept
             .extract_if(.., |kept| kept.is_old() && kept.is_idle())
@@ -294,7 +273,7 @@ async fn sweep(known: Weak<Mutex<KnownAnswers>>) {
         tokio::time::sleep(SWEEP_PAUSE).await;
         let Some(known) = known.upgrade() else { return };
         let (gone, is_swept) = {
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = known.lock();
             let gone = known.take_old();
             known.is_swept = !known.kept.is_empty();
             (gone, known.is_swept)
@@ -318,7 +297,6 @@ const ASKED_MAX: usize = 4096;
 /// Since git has written an answer: a fault in it lasts no longer, and its repository may be gone.
 const AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// Between two searches for old answers.
 const SWEEP_PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use crate::fetch::answer_key::AnswerKeyParser;
 use wire::pkt_line::PktLine;
 use wire::protocol::GitProtocol;
 
-/// What a fetch asks for.
 #[derive(Debug)]
 pub(super) struct Asked {
     /// `None`: the answer is for this client only.
@@ -23,7 +22,6 @@ pub(super) struct Asked {
     pub(super) haves: Vec<Oid>,
 }
 
-/// Reads a request piece by piece.
 pub(super) struct AskedParser<'a> {
     advertised: &'a Advertised,
     key: AnswerKeyParser<'a>,
@@ -34,7 +32,6 @@ pub(super) struct AskedParser<'a> {
 }
 
 impl<'a> AskedParser<'a> {
-    /// Begins a request of this protocol to the repository at `path` with these refs.
     pub(super) fn new(path: &Path, advertised: &'a Advertised, protocol: Option<&GitProtocol>) -> Self {
         Self {
             advertised,
@@ -46,7 +43,6 @@ impl<'a> AskedParser<'a> {
         }
     }
 
-    /// Takes the next bytes of it.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         let mut rest = std::mem::take(&mut self.rest);
         rest.extend_from_slice(bytes);
@@ -68,7 +64,6 @@ impl<'a> AskedParser<'a> {
         }
     }
 
-    /// Returns what the client requests, at the end of the request.
     pub(super) fn asked(self, repository: &Path) -> Asked {
         let is_whole = !self.is_malformed && self.rest.is_empty();
         Asked {
@@ -92,7 +87,6 @@ impl<'a> AskedParser<'a> {
     }
 }
 
-/// Of an object id in a line.
 const OID_CHARS: usize = 40;
 
 /// As many as git names at first, from the newest on.

@@ -6,13 +6,12 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use quick_cache::DefaultHashBuilder;
 use quick_cache::OptionsBuilder;
 use quick_cache::Weighter;
@@ -27,7 +26,6 @@ use crate::repositories::changes::Changes;
 
 /// What a load returns, and others may have.
 pub(crate) trait Shareable: Send + Sync + 'static {
-    /// Who may have it.
     fn audience(&self) -> Audience;
     /// How many bytes of memory it takes. Whoever lets it keep more weighs it again.
     fn bytes(&self) -> u64;
@@ -45,7 +43,6 @@ pub(crate) enum Audience {
     Earlier,
 }
 
-/// Results of loads, by repository.
 pub(crate) struct ReadCache<T> {
     inner: Arc<Inner<T>>,
 }
@@ -56,7 +53,6 @@ struct Inner<T> {
     beginning: Mutex<()>,
     changes: Changes,
     bytes_each_max: u64,
-    /// Whether a task removes old results.
     is_swept: AtomicBool,
 }
 
@@ -65,7 +61,6 @@ struct Load<T> {
     begun: Instant,
     /// The changes that were counted when it began.
     changes: u64,
-    /// The operator's lists when it began.
     access: Arc<Access>,
     /// What the one before it returned.
     before: Mutex<Option<Arc<T>>>,
@@ -139,9 +134,9 @@ impl<T: Shareable> ReadCache<T> {
             let current = self.inner.current(coordinate, access, came);
             let result = current.result.get_or_init(async || {
                 // A client may break off meanwhile: then the next load needs it, too.
-                let before = lock(&current.before).clone();
+                let before = current.before.lock().clone();
                 let result = Arc::new(load(before).await);
-                drop(lock(&current.before).take());
+                drop(current.before.lock().take());
                 self.keep(coordinate, &current, &result);
                 result
             });
@@ -195,7 +190,7 @@ impl<T: Shareable> Inner<T> {
         if let Some(kept) = find().filter(&holds) {
             return kept.load;
         }
-        let _beginning = lock(&self.beginning);
+        let _beginning = self.beginning.lock();
         let found = find();
         if let Some(kept) = found.as_ref().filter(|kept| holds(kept)) {
             return Arc::clone(&kept.load);
@@ -252,10 +247,6 @@ async fn sweep<T: Shareable>(inner: Weak<Inner<T>>) {
 /// each request.
 pub(super) fn bytes_each_max(bytes_max: u64) -> u64 {
     bytes_max / 4 * 3
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How old what readers are given may be (docs/ARCHITECTURE.md rule 9).

@@ -19,14 +19,11 @@ use crate::http::reply;
 use crate::http::tagged::TaggedBody;
 use crate::repositories::refs::RefSnapshot;
 
-/// What a reader finds at a coordinate.
 pub(crate) enum Found {
     /// A hosted repository, at `path`. One whose state declares no refs, or that has none yet, reads as empty, whatever
     /// is on disk.
     Readable {
-        /// Where its objects are.
         path: PathBuf,
-        /// Its refs.
         advertised: Arc<Advertised>,
     },
     /// A repository whose state declares objects that are not here: mirrors would copy an empty answer, or go back to
@@ -34,9 +31,7 @@ pub(crate) enum Found {
     DataMissing(Arc<Advertised>),
     /// A repository on disk whose events were lost with the purgatory: it is kept, and not served.
     NoState,
-    /// No repository of this server.
     NotHosted,
-    /// It cannot be determined now.
     Unavailable,
 }
 
@@ -45,7 +40,6 @@ pub(crate) struct Finding {
     pub(crate) found: Found,
     /// `None`: Redis or the relay does not answer.
     pub(crate) facts: Option<Facts>,
-    /// How many bytes the facts take.
     facts_bytes: u64,
     audience: Audience,
     /// Made when it is asked for first.
@@ -54,7 +48,6 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    /// The result for `audience`, by `facts`.
     pub(super) fn new(found: Found, facts: Option<Facts>, audience: Audience) -> Self {
         Self {
             found,

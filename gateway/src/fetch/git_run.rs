@@ -4,7 +4,6 @@
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -26,19 +25,8 @@ use crate::process::ChildProcess;
 use crate::repositories::layout::in_background;
 use wire::protocol::GitProtocol;
 
-/// One fetch that git answers.
-pub(super) struct GitRun {
-    pub(super) child: ChildProcess,
-    /// All that the client asks.
-    pub(super) request: SpoolReader,
-    pub(super) answer: Arc<FetchSpool>,
-    pub(super) slot: YieldingSlot,
-}
-
-/// How git ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GitEnd {
-    /// With an answer.
     Answered,
     /// The client has got the reason.
     Refused,
@@ -46,29 +34,23 @@ pub(super) enum GitEnd {
     Abandoned,
 }
 
-impl GitRun {
-    /// Lets git answer into the spool, and gives its slot back when it has ended. An error is for the log: the answer
-    /// is not whole.
-    pub(super) async fn run(self, duration_max: Duration) -> io::Result<GitEnd> {
-        let Self {
-            child,
-            request,
-            answer,
-            slot,
-        } = self;
-        tokio::select! {
-            ended = timeout(duration_max, run_git(child, request, &answer, slot)) => {
-                ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }
-            () = answer.abandoned() => Ok(GitEnd::Abandoned),
+/// Lets git answer into the spool, and gives its slot back when it has ended. An error is for the log: the answer is
+/// not whole.
+pub(super) async fn let_git_answer(
+    child: ChildProcess,
+    request: SpoolReader,
+    answer: &FetchSpool,
+    slot: YieldingSlot,
+    duration_max: Duration,
+) -> io::Result<GitEnd> {
+    tokio::select! {
+        ended = timeout(duration_max, run_git(child, request, answer, slot)) => {
+            ended.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
+        () = answer.abandoned() => Ok(GitEnd::Abandoned),
     }
 }
 
-/// Starts git for a fetch from the repository at `path`.
-///
-/// # Errors
-/// It cannot be started.
 pub(super) fn start_git(
     git: &Git,
     path: &Path,

@@ -44,7 +44,7 @@ use wire::protocol::ProtocolVersion;
 use wire::report::Report;
 use wire::report::ReportWriter;
 
-type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
 
 #[derive(Clone)]
 struct Server {

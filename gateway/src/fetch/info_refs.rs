@@ -21,15 +21,10 @@ use crate::http::reply;
 use wire::path::GitService;
 use wire::protocol::ProtocolVersion;
 
-/// A request for what a repository offers.
 pub(crate) struct InfoRefsRequest<'a> {
-    /// The repository.
     pub(crate) coordinate: &'a Coordinate,
-    /// What the client is about to do.
     pub(crate) service: GitService,
-    /// Of git's protocol.
     pub(crate) version: ProtocolVersion,
-    /// The client.
     pub(crate) address: IpAddr,
     /// What the client may have already (`If-None-Match`).
     pub(crate) headers: &'a HeaderMap,

@@ -12,7 +12,6 @@ use crate::repositories::disk_use::bytes_free;
 use crate::repositories::layout::in_background;
 use crate::repositories::repository::RepositoryStore;
 
-/// Keeps answers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct AnswerKeeper {
     pub(super) store: RepositoryStore,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::fairness::least_rate::LeastRate;
 use crate::repositories::disk_use::DiskLimits;
 
-/// What one fetch may cost, and all together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UploadPackLimits {
     /// Most gits at once.
@@ -14,7 +13,6 @@ pub(crate) struct UploadPackLimits {
     pub(crate) queue_wait_max: Duration,
     /// Longest wait for the client to send or to take the next bytes.
     pub(crate) stall_max: Duration,
-    /// How slowly a client may send or take.
     pub(crate) least_rate: LeastRate,
     /// Most fetches at once, also those whose git has ended.
     pub(crate) transfers_max: usize,
@@ -26,11 +24,9 @@ pub(crate) struct UploadPackLimits {
     pub(crate) another_wait_max: Duration,
     /// Most bytes of answers that are kept for others; below 4 none is.
     pub(crate) kept_bytes_max: u64,
-    /// Bytes of the disk that stay free.
     pub(crate) disk_free_min: u64,
     /// Longest time of one answer.
     pub(crate) duration_max: Duration,
-    /// Most bytes of a request.
     pub(crate) request_bytes_max: u64,
     /// Most memory of one git.
     pub(crate) memory_bytes_max: u64,

@@ -11,7 +11,6 @@ use crate::repositories::refs::Head;
 use crate::repositories::refs::RefSnapshot;
 use wire::pkt_line::PktLine;
 
-/// What a client wants to know of the refs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LsRefs {
     peel: bool,
@@ -26,7 +25,6 @@ pub(crate) fn is_ls_refs(line: &[u8]) -> bool {
     line.strip_suffix(b"\n").unwrap_or(line) == COMMAND
 }
 
-/// Reads a request piece by piece.
 #[derive(Debug, Default)]
 pub(crate) struct LsRefsParser {
     request: LsRefs,
@@ -147,7 +145,6 @@ impl LsRefs {
         }
     }
 
-    /// Returns how many bytes its prefixes take.
     pub(super) fn prefix_bytes(&self) -> usize {
         let prefixes = self.prefixes.iter().flatten();
         prefixes.map(|prefix| prefix.len() + size_of::<Box<str>>()).sum()

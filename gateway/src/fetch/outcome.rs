@@ -1,9 +1,7 @@
 //! The outcomes of fetches, in the words of the metrics.
 
-/// The outcome of a fetch request.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FetchOutcome {
-    /// It is answered.
     Answered,
     /// There is no room or no slot for it.
     Busy,

@@ -20,6 +20,7 @@ use crate::fetch::cache::Audience;
 use crate::fetch::cache::ReadCache;
 use crate::fetch::finding::Finding;
 use crate::fetch::finding::Found;
+use crate::logged::logged;
 use crate::meter::Meter;
 use crate::repositories::Repositories;
 use crate::repositories::changes::Changes;
@@ -27,9 +28,7 @@ use crate::repositories::error::RepositoryError;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 
-/// Finds the repository to read.
 pub(crate) struct Reader {
-    /// Where facts come from.
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
@@ -56,7 +55,6 @@ impl Reader {
         }
     }
 
-    /// Returns what a repository without refs offers.
     pub(super) fn nothing(&self) -> &Arc<Advertised> {
         &self.nothing
     }
@@ -103,18 +101,11 @@ impl Reader {
         // Of most repositories nothing is.
         let is_any = self.repositories.keeps_parts(coordinate).await;
         let facts = finding.facts.as_ref().filter(|_| is_any);
-        let Some(pushed) = facts.and_then(|facts| PushedState::expected(facts, coordinate)) else {
-            return Vec::new();
-        };
-        let kept = self
-            .repositories
-            .kept(coordinate, (pushed.event_id, pushed.tips()))
-            .await;
-        match kept {
+        let pushed = facts.and_then(|facts| PushedState::expected(facts, coordinate));
+        match self.repositories.kept(coordinate, pushed.as_ref()).await {
             Ok(kept) => kept.map(|kept| kept.tips).unwrap_or_default(),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot read the parts of a state");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot read the parts of a state");
                 Vec::new()
             }
         }
@@ -130,7 +121,6 @@ impl Reader {
         self.cache.peek(coordinate, &self.loader.access.current())
     }
 
-    /// Returns how often somebody has asked, and how often that was loaded and not known already.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let ([asked], [loaded]) = (self.asked.counts(), self.loaded.counts());
         (asked, loaded)
@@ -218,8 +208,7 @@ impl Reader {
         let refs = match repository.cached_refs().await {
             Ok(Some(refs)) => refs,
             Ok(None) => {
-                let error = error as &dyn std::error::Error;
-                tracing::warn!(repo.coordinate = %coordinate, error, "cannot determine what is hosted");
+                tracing::warn!(repo.coordinate = %coordinate, error = logged(error), "cannot determine what is hosted");
                 return Found::Unavailable;
             }
             Err(error) => return unreadable(coordinate, &error),
@@ -258,8 +247,7 @@ impl Reader {
     async fn mark_dirty(&self, coordinate: &Coordinate) {
         let coordinates = BTreeSet::from([coordinate.clone()]);
         if let Err(error) = self.loader.purgatory.mark_dirty(&coordinates).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(repo.coordinate = %coordinate, error, "cannot mark a repository dirty");
+            tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot mark a repository dirty");
         }
     }
 }
@@ -306,7 +294,6 @@ const FACTS_WAIT: Duration = Duration::from_secs(2);
 /// objects from there.
 const RECONCILE_WAIT: Duration = Duration::from_secs(2);
 
-/// Between two looks.
 const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
 
 /// For the results of the last seconds: some thousand repositories with few refs, or one with some hundred thousand.

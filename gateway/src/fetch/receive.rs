@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::git::Oid;
-use tokio::io::AsyncRead;
 
 use crate::fairness::shares::Claim;
 use crate::fairness::shares::Shares;
@@ -22,13 +21,13 @@ use crate::fetch::slot::FetchKind;
 use crate::fetch::spool::FetchSpool;
 use crate::fetch::spool::SpoolEnd;
 use crate::fetch::spool::SpoolReader;
+use crate::http::body::Body;
 use crate::http::body::BodyLimits;
 use crate::repositories::layout::Layout;
 use crate::repositories::objects::object_kinds;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 
-/// Receives requests.
 #[derive(Debug, Clone)]
 pub(super) struct FetchReceiver {
     pub(super) layout: Layout,
@@ -37,35 +36,28 @@ pub(super) struct FetchReceiver {
     pub(super) limits: UploadPackLimits,
 }
 
-/// A request that is here.
 pub(crate) enum ReceivedFetch {
     /// A probe, or of a client that wants nothing after all.
     Nothing,
     /// For refs, of a client at this address.
     LsRefs(LsRefs, IpAddr),
-    /// For a pack.
     Pack(PackRequest),
 }
 
-/// A request for a pack.
 pub(crate) struct PackRequest {
     pub(super) address: IpAddr,
     pub(super) protocol: Option<GitProtocol>,
     pub(super) claim: Arc<Claim>,
-    /// All that the client asks.
     pub(super) bytes: SpoolReader,
 }
 
 /// A repository that can be read, as a client was told of it.
 #[derive(Clone, Copy)]
 pub(crate) struct ReadableRepository<'a> {
-    /// Where its objects are.
     pub(crate) path: &'a Path,
-    /// Its refs.
     pub(crate) advertised: &'a Advertised,
 }
 
-/// A request for a pack that was understood.
 pub(super) struct PackFetch {
     pub(super) path: PathBuf,
     pub(super) request: PackRequest,
@@ -80,15 +72,12 @@ impl FetchReceiver {
     ///
     /// # Errors
     /// [`UploadPackError`]: the request does not arrive, is malformed, or there is no room for it.
-    pub(super) async fn receive<R>(
+    pub(super) async fn receive(
         &self,
         address: IpAddr,
         protocol: Option<GitProtocol>,
-        body: R,
-    ) -> Result<ReceivedFetch, UploadPackError>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-    {
+        body: Body,
+    ) -> Result<ReceivedFetch, UploadPackError> {
         let limits = BodyLimits {
             bytes_max: self.limits.request_bytes_max,
             stall_max: self.limits.stall_max,
@@ -128,14 +117,11 @@ impl FetchReceiver {
             .map_err(|_| UploadPackError::Busy)
     }
 
-    async fn receive_rest<R>(
+    async fn receive_rest(
         &self,
-        mut request: FetchRequest<R>,
+        mut request: FetchRequest,
         claim: &Arc<Claim>,
-    ) -> Result<SpoolReader, UploadPackError>
-    where
-        R: AsyncRead + Unpin,
-    {
+    ) -> Result<SpoolReader, UploadPackError> {
         let reader = FetchSpool::begin(self.layout.clone(), claim, self.limits.request_bytes_max, None);
         let mut patience = self.limits.least_rate.begin();
         let mut chunk = Some(request.take_start());

@@ -41,7 +41,6 @@ impl RefAnswer {
         Self::with(refs, format, OWN_BYTES_MAX)
     }
 
-    /// Makes the whole answer.
     pub(crate) fn whole(refs: &Arc<RefSnapshot>, format: impl RefFormat + 'static) -> Bytes {
         Self::with(refs, format, usize::MAX).begun
     }
@@ -118,7 +117,6 @@ impl UnwrittenRefs {
     }
 }
 
-/// Whether clients may see a ref.
 pub(crate) fn is_visible(name: &RefName) -> bool {
     !name.as_str().starts_with(HIDDEN)
 }

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
-use tokio::io::AsyncRead;
 
 use crate::fetch::error::UploadPackError;
 use crate::fetch::ls_refs::LsRefs;
 use crate::fetch::ls_refs::LsRefsParser;
 use crate::fetch::ls_refs::UNEXPECTED_PACKET;
+use crate::http::body::Body;
 use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
 use wire::pkt_line::PktLine;
 
 /// A request, of which the start is kept until it is known who answers.
-pub(crate) struct FetchRequest<R> {
-    body: BodyReader<R>,
+pub(crate) struct FetchRequest {
+    body: BodyReader<Body>,
     start: BytesMut,
 }
 
-impl<R: AsyncRead + Unpin> FetchRequest<R> {
+impl FetchRequest {
     /// Reads `body` within `limits`, and within [`REQUEST_DURATION_MAX`].
-    pub(crate) fn new(body: R, limits: BodyLimits) -> Self {
+    pub(crate) fn new(body: Body, limits: BodyLimits) -> Self {
         let duration_max = limits.duration_max.min(REQUEST_DURATION_MAX);
         Self {
             body: BodyReader::new(body, BodyLimits { duration_max, ..limits }),
@@ -65,7 +65,6 @@ impl<R: AsyncRead + Unpin> FetchRequest<R> {
         }
     }
 
-    /// Reads on to the end of an `ls-refs`.
     pub(crate) async fn ls_refs(&mut self) -> Result<LsRefs, UploadPackError> {
         let mut parser = LsRefsParser::default();
         loop {

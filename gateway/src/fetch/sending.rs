@@ -39,13 +39,11 @@ impl Drop for Filling {
 /// it ends what writes it.
 pub(crate) type UploadPackAnswer = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
 
-/// How a fetch is answered.
 pub(crate) enum FetchAnswer {
     /// With this, and no git.
     Whole(Bytes),
     /// By git, or with a long list of refs.
     Streamed {
-        /// The answer.
         chunks: UploadPackAnswer,
         /// How many bytes it has, where that is known before.
         len: Option<usize>,
@@ -63,7 +61,6 @@ enum DeliveryError {
 
 #[cfg(test)]
 impl FetchAnswer {
-    /// Returns it as it is sent.
     pub(crate) fn into_stream(self) -> UploadPackAnswer {
         match self {
             Self::Whole(bytes) => Box::pin(stream::iter([Ok(bytes)])),

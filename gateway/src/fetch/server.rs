@@ -15,7 +15,7 @@ use crate::fetch::answers::AnswerCache;
 use crate::fetch::answers::AnswerLoad;
 use crate::fetch::error::UploadPackError;
 use crate::fetch::git_run::GitEnd;
-use crate::fetch::git_run::GitRun;
+use crate::fetch::git_run::let_git_answer;
 use crate::fetch::git_run::start_git;
 use crate::fetch::keeping::AnswerKeeper;
 use crate::fetch::limits::UploadPackLimits;
@@ -46,22 +46,17 @@ use crate::repositories::repository::RepositoryStore;
 pub(crate) struct UploadPack {
     store: RepositoryStore,
     limits: UploadPackLimits,
-    /// Receives requests.
     pub(super) receiver: FetchReceiver,
-    /// Of git processes that run.
     slots: FetchSlots,
     /// Git processes, and lists of refs, that wait for slow readers.
     pub(super) paused: Shares,
     /// What other clients get, too.
     answers: AnswerCache,
-    /// The outcomes of requests.
     pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
-    /// How many bytes were sent.
     pub(super) sent_bytes: Meter<1>,
 }
 
 impl UploadPack {
-    /// Makes a server of fetches within `limits`.
     pub(crate) fn new(store: RepositoryStore, limits: UploadPackLimits) -> Self {
         let fetches = ShareLimits {
             claims_max: limits.transfers_max,
@@ -87,18 +82,15 @@ impl UploadPack {
         }
     }
 
-    /// Returns how many requests there were of each outcome, and how many bytes were sent.
     pub(crate) fn counts(&self) -> ([u64; FETCH_OUTCOMES.len()], u64) {
         let [sent_bytes] = self.sent_bytes.counts();
         (self.outcomes.counts(), sent_bytes)
     }
 
-    /// Returns how much the slots of git are used.
     pub(crate) fn load(&self) -> SlotLoad {
         self.slots.load()
     }
 
-    /// Returns how much answers are shared.
     pub(crate) fn answer_load(&self) -> AnswerLoad {
         self.answers.load()
     }
@@ -162,24 +154,20 @@ impl UploadPack {
             self.answers.count_git();
         }
         let reader = FetchSpool::begin(layout, &fetch.request.claim, self.limits.answer_bytes_max, writing);
-        self.let_git_answer(fetch, slot, Filling(Arc::clone(reader.spool())))?;
+        self.begin_git(fetch, slot, Filling(Arc::clone(reader.spool())))?;
         Ok(reader)
     }
 
-    fn let_git_answer(&self, fetch: PackFetch, slot: FetchSlot, answer: Filling) -> Result<(), GitError> {
+    fn begin_git(&self, fetch: PackFetch, slot: FetchSlot, answer: Filling) -> Result<(), GitError> {
         let protocol = fetch.request.protocol.as_ref();
-        let git_run = GitRun {
-            child: start_git(self.store.git(), &fetch.path, protocol, &self.limits)?,
-            request: fetch.request.bytes,
-            answer: Arc::clone(&answer.0),
-            slot: YieldingSlot {
-                slots: self.slots.clone(),
-                kind: fetch.kind,
-                paused: self.paused.clone(),
-                reader: fetch.request.address,
-                slot: Some(slot),
-                waited: Duration::ZERO,
-            },
+        let child = start_git(self.store.git(), &fetch.path, protocol, &self.limits)?;
+        let slot = YieldingSlot {
+            slots: self.slots.clone(),
+            kind: fetch.kind,
+            paused: self.paused.clone(),
+            reader: fetch.request.address,
+            slot: Some(slot),
+            waited: Duration::ZERO,
         };
         let duration_max = self.limits.duration_max;
         let keeper = AnswerKeeper {
@@ -189,7 +177,7 @@ impl UploadPack {
         };
         // A task of its own: keeping the answer does not depend on its first reader.
         tokio::spawn(async move {
-            match git_run.run(duration_max).await {
+            match let_git_answer(child, fetch.request.bytes, &answer.0, slot, duration_max).await {
                 Ok(GitEnd::Abandoned) => {}
                 Ok(end @ (GitEnd::Answered | GitEnd::Refused)) => {
                     keeper.finish(fetch.key.as_ref(), &answer.0, end).await;

@@ -15,7 +15,6 @@ use crate::fairness::slots::SlotLoad;
 use crate::fairness::slots::Slots;
 use crate::fetch::spool::FetchSpool;
 
-/// The slots of all gits that answer fetches. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct FetchSlots {
     all: Slots,
@@ -35,7 +34,6 @@ pub(super) enum FetchKind {
 /// The slot of one fetch. Dropped, the next one gets it.
 #[must_use = "a slot that is dropped is free"]
 pub(super) struct FetchSlot {
-    /// Of a clone.
     _among_clones: Option<Slot>,
     _among_all: Slot,
 }
@@ -49,7 +47,6 @@ impl FetchSlots {
         }
     }
 
-    /// Waits for a slot, for a client at `address`.
     pub(super) async fn acquire(&self, kind: FetchKind, address: IpAddr) -> FetchSlot {
         let among_clones = match kind {
             FetchKind::Clone => Some(self.clones.acquire(address).await),
@@ -61,7 +58,6 @@ impl FetchSlots {
         }
     }
 
-    /// Returns how much they are used.
     pub(super) fn load(&self) -> SlotLoad {
         let load = self.all.load();
         SlotLoad {
@@ -70,7 +66,6 @@ impl FetchSlots {
         }
     }
 
-    /// Returns how many are in use.
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
         self.all.in_use()
@@ -79,12 +74,10 @@ impl FetchSlots {
 
 /// A slot that is given back while its git waits.
 pub(super) struct YieldingSlot {
-    /// The pool that it belongs to.
     pub(super) slots: FetchSlots,
     pub(super) kind: FetchKind,
     /// Those that wait.
     pub(super) paused: Shares,
-    /// Whose fetch it is.
     pub(super) reader: IpAddr,
     /// `None` while git waits.
     pub(super) slot: Option<FetchSlot>,

@@ -4,12 +4,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -32,7 +30,6 @@ pub(super) struct FetchSpool {
     taken: Notify,
 }
 
-/// Reads a spool from its beginning.
 #[derive(Debug)]
 pub(super) struct SpoolReader {
     spool: Arc<FetchSpool>,
@@ -48,9 +45,7 @@ struct SpoolProgress {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SpoolEnd {
-    /// All of it is here.
     Whole,
-    /// The rest does not come.
     CutOff,
 }
 
@@ -67,7 +62,6 @@ struct Stored {
     file: Option<Arc<SpoolFile>>,
     file_bytes: u64,
     written: u64,
-    /// Where the reader is.
     read: u64,
     /// There is no room for more before all is read.
     is_full: bool,
@@ -94,7 +88,6 @@ impl FetchSpool {
         Self::with(layout, claim, bytes_max, stored, None)
     }
 
-    /// Returns a reader of an answer that is whole.
     pub(super) fn of_whole(layout: Layout, claim: &Arc<Claim>, answer: WholeAnswer) -> SpoolReader {
         let stored = Stored {
             file: Some(answer.file),
@@ -131,7 +124,7 @@ impl FetchSpool {
             true => Ok(()),
             false => self.write(rest, at + in_memory as u64).await,
         };
-        let mut stored = self.stored();
+        let mut stored = self.stored.lock();
         if let Err(error) = written {
             tracing::warn!(%error, "cannot spool a fetch");
             stored.file_bytes -= file_bytes;
@@ -158,16 +151,16 @@ impl FetchSpool {
     /// holds a slot meanwhile, so all these moments together are short.
     async fn let_pass(&self, len: usize) {
         let begun = Instant::now();
-        let left = PASSING_WAITS_MAX.saturating_sub(self.stored().waited);
+        let left = PASSING_WAITS_MAX.saturating_sub(self.stored.lock().waited);
         let ends_at = begun + left.min(PASSING_WAIT_MAX);
-        while self.stored().is_passing_full(len) && timeout_at(ends_at, self.taken()).await.is_ok() {}
-        self.stored().waited += begun.elapsed();
+        while self.stored.lock().is_passing_full(len) && timeout_at(ends_at, self.taken()).await.is_ok() {}
+        self.stored.lock().waited += begun.elapsed();
     }
 
     /// Takes room for the next bytes. Returns their place, and how many of them go to memory; `None`: there is no room
     /// before more is read.
     fn reserve(&self, len: usize) -> Option<(u64, usize)> {
-        let mut stored = self.stored();
+        let mut stored = self.stored.lock();
         loop {
             let is_read = stored.read == stored.written;
             if is_read && (stored.is_full || stored.is_to_be_reclaimed()) {
@@ -197,12 +190,12 @@ impl FetchSpool {
     }
 
     async fn file(&self) -> io::Result<Arc<SpoolFile>> {
-        let file = self.stored().file.clone();
+        let file = self.stored.lock().file.clone();
         if let Some(file) = file {
             return Ok(file);
         }
         let file = SpoolFile::make(&self.layout).await?;
-        self.stored().file = Some(Arc::clone(&file));
+        self.stored.lock().file = Some(Arc::clone(&file));
         Ok(file)
     }
 
@@ -211,27 +204,25 @@ impl FetchSpool {
         self.taken.notified().await;
     }
 
-    /// Marks the end: nothing follows.
     pub(super) fn end(&self, end: SpoolEnd) {
         self.progress.send_modify(|progress| {
             progress.end.get_or_insert(end);
         });
     }
 
-    /// Waits until nobody reads it any more.
     pub(super) async fn abandoned(&self) {
         self.progress.closed().await;
     }
 
     /// Returns whether others may get it; `None`: not any more. From now on its beginning stays.
     pub(super) fn take_writing(&self) -> Option<Writing> {
-        self.stored().writing.take()
+        self.stored.lock().writing.take()
     }
 
     /// Moves all of it to its file, for others, when nothing more comes and its beginning is here.
     pub(super) async fn whole(&self) -> io::Result<WholeAnswer> {
         let (memory, len) = {
-            let stored = self.stored();
+            let stored = self.stored.lock();
             (Bytes::copy_from_slice(&stored.memory), stored.written)
         };
         let file = self.file().await?;
@@ -240,19 +231,14 @@ impl FetchSpool {
         Ok(WholeAnswer { file, len })
     }
 
-    /// Returns how many bytes were written.
     pub(super) fn len(&self) -> u64 {
         self.progress.borrow().written
-    }
-
-    fn stored(&self) -> MutexGuard<'_, Stored> {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for FetchSpool {
     fn drop(&mut self) {
-        SpoolFile::close(self.stored().file.take());
+        SpoolFile::close(self.stored.lock().file.take());
     }
 }
 
@@ -276,7 +262,6 @@ impl Stored {
         self.passing.is_some() && self.file_bytes == 0 && ahead > 0 && ahead + len as u64 > PASSING_BYTES_MAX
     }
 
-    /// Takes out the next passing bytes.
     fn pass(&mut self) -> Option<Bytes> {
         let bytes = self.passing.as_mut()?.pop_front()?;
         // As long as something is on disk, positions are counted from where that began.
@@ -309,7 +294,7 @@ impl SpoolReader {
             if self.at < progress.written {
                 let bytes = self.read().await?;
                 self.at += bytes.len() as u64;
-                self.spool.stored().read = self.at;
+                self.spool.stored.lock().read = self.at;
                 self.spool.taken.notify_one();
                 return Ok(Some(bytes));
             }
@@ -324,7 +309,7 @@ impl SpoolReader {
 
     async fn read(&self) -> io::Result<Bytes> {
         let (file, at, len) = {
-            let mut stored = self.spool.stored();
+            let mut stored = self.spool.stored.lock();
             if let Some(bytes) = stored.pass() {
                 return Ok(bytes);
             }
@@ -345,7 +330,6 @@ impl SpoolReader {
         self.at = 0;
     }
 
-    /// Returns the spool of this reader.
     pub(super) fn spool(&self) -> &Arc<FetchSpool> {
         &self.spool
     }

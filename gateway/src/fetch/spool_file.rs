@@ -14,7 +14,6 @@ use tokio::runtime::Handle;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
 
-/// Bytes of a fetch that are on disk.
 #[derive(Debug)]
 pub(super) struct SpoolFile {
     file: File,

@@ -151,17 +151,14 @@ pub(super) fn readable<'a>(path: &'a Path, advertised: &'a Advertised) -> Readab
 
 impl UploadPack {
     /// Receives a request, and answers it by the refs of before.
-    pub(super) async fn fetch<R>(
+    pub(super) async fn fetch(
         &self,
         repository: ReadableRepository<'_>,
         address: IpAddr,
         protocol: Option<GitProtocol>,
-        body: R,
-    ) -> Result<FetchAnswer, UploadPackError>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-    {
-        self.answer(repository, self.receiver.receive(address, protocol, body).await?)
-            .await
+        body: impl AsyncRead + Send + Sync + 'static,
+    ) -> Result<FetchAnswer, UploadPackError> {
+        let request = self.receiver.receive(address, protocol, Box::pin(body)).await?;
+        self.answer(repository, request).await
     }
 }

@@ -18,7 +18,6 @@ use crate::http::body::Body;
 use crate::http::reply;
 use wire::protocol::GitProtocol;
 
-/// Answers a fetch of a client at `address`.
 pub(crate) async fn upload_pack(
     reader: &Reader,
     process: &UploadPack,
@@ -86,7 +85,6 @@ pub(super) fn outcome(answer: &Result<FetchAnswer, UploadPackError>) -> FetchOut
     }
 }
 
-/// Answers that there is no answer to a fetch.
 pub(super) fn refusal(error: &UploadPackError) -> Response {
     tracing::info!(error = error as &dyn std::error::Error, "fetch refused");
     match error {

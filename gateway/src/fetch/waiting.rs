@@ -12,9 +12,7 @@ use crate::fetch::receive::PackFetch;
 use crate::fetch::slot::FetchSlot;
 use crate::fetch::slot::FetchSlots;
 
-/// What a fetch has waited for.
 pub(super) enum Awaited {
-    /// An answer that was kept.
     Kept(WholeAnswer),
     /// A slot for a git process of its own, and whether its answer may be kept for others.
     Slot(FetchSlot, Option<Writing>),

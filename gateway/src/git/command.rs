@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::git::error::GitError;
 use crate::git::invocation::Invocation;
-use crate::git::permits::CommandPermit;
 use crate::git::permits::CommandPermits;
 use crate::git::version::GitVersion;
 use crate::process;
@@ -40,9 +40,6 @@ impl Git {
     }
 
     /// Finds git on `PATH`, checks its version and writes its configuration into `data_dir`.
-    ///
-    /// # Errors
-    /// [`GitError`] if there is none, it is too old, or the configuration cannot be written.
     pub(crate) async fn discover(data_dir: &Path) -> Result<Self, GitError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = std::env::split_paths(&path)
@@ -54,9 +51,6 @@ impl Git {
     }
 
     /// Takes the git at the absolute path `program`.
-    ///
-    /// # Errors
-    /// As [`Git::discover`].
     pub(crate) async fn at(program: PathBuf, data_dir: &Path) -> Result<Self, GitError> {
         let config = config_path(data_dir)?;
         let unknown = GitVersion::default();
@@ -96,23 +90,20 @@ impl Git {
         }
     }
 
-    /// Returns the version found.
     pub(crate) fn version(&self) -> GitVersion {
         self.inner.version
     }
 
-    /// Prepares a run of `git <subcommand>`.
     pub(crate) fn invoke(&self, subcommand: &str) -> Invocation {
         Invocation::new(self.command(subcommand), subcommand, self.permits.clone())
     }
 
-    /// Returns how many commands have a permit.
     pub(crate) fn commands_in_use(&self) -> usize {
         self.permits.in_use()
     }
 
     /// Waits for a permit for a short git command that [`Invocation::output`] does not run.
-    pub(crate) async fn permit(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
+    pub(crate) async fn permit(&self, subcommand: &str, deadline: Duration) -> Result<OwnedSemaphorePermit, GitError> {
         self.permits.wait(subcommand, deadline).await
     }
 

@@ -54,7 +54,6 @@ impl Invocation {
         self.env("GIT_DIR", path)
     }
 
-    /// Reads objects from `dirs` too.
     pub(crate) fn alternates(self, dirs: &[PathBuf]) -> Self {
         self.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted_path_list(dirs))
     }
@@ -83,22 +82,17 @@ impl Invocation {
         }
     }
 
-    /// Returns which of git's commands it is.
     pub(crate) fn subcommand(&self) -> &str {
         &self.subcommand
     }
 
     /// Starts the child with pipes on stdout and stderr and `stdin` as its input.
-    ///
-    /// # Errors
-    /// [`GitError::Run`] if it cannot be started.
     pub(crate) fn spawn(self, stdin: Stdio) -> Result<ChildProcess, GitError> {
         let command = self.subcommand.clone();
         ChildProcess::spawn(self.command, self.subcommand, stdin, self.limits).map_err(GitError::run(&command))
     }
 }
 
-/// The captured output of a short command.
 const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// Builds a value for `GIT_ALTERNATE_OBJECT_DIRECTORIES`: entries in C quotes, between colons (git

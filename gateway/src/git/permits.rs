@@ -10,17 +10,11 @@ use tokio::time::timeout;
 
 use crate::git::error::GitError;
 
-/// The permits of all git commands.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandPermits {
     count: usize,
     free: Arc<Semaphore>,
 }
-
-/// A permit for one git command; dropping it gives it to the next one.
-#[must_use = "a permit that is dropped counts no more"]
-#[derive(Debug)]
-pub(crate) struct CommandPermit(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl CommandPermits {
     pub(crate) fn new(count: usize) -> Self {
@@ -30,22 +24,19 @@ impl CommandPermits {
         }
     }
 
-    /// Returns how many are in use.
     pub(crate) fn in_use(&self) -> usize {
         self.count - self.free.available_permits()
     }
 
-    /// Waits for a permit, in the order of asking.
+    /// Waits for a permit, in the order of asking; dropping it gives it to the next one.
     ///
     /// # Errors
     /// [`GitError::Busy`] after `deadline`.
-    pub(crate) async fn wait(&self, subcommand: &str, deadline: Duration) -> Result<CommandPermit, GitError> {
-        match timeout(deadline, Arc::clone(&self.free).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(CommandPermit(permit)),
-            Ok(Err(_)) | Err(_) => Err(GitError::Busy {
-                command: subcommand.to_owned(),
-                waited: deadline,
-            }),
-        }
+    pub(crate) async fn wait(&self, subcommand: &str, deadline: Duration) -> Result<OwnedSemaphorePermit, GitError> {
+        let permit = timeout(deadline, Arc::clone(&self.free).acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(|| GitError::Busy {
+            command: subcommand.to_owned(),
+            waited: deadline,
+        })
     }
 }

@@ -3,11 +3,8 @@
 /// A version of git, as far as behaviour depends on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct GitVersion {
-    /// The `2` of 2.47.
     pub(crate) major: u32,
-    /// The `47` of 2.47.
     pub(crate) minor: u32,
-    /// The `3` of 2.47.3.
     pub(crate) patch: u32,
 }
 

@@ -18,21 +18,15 @@ use warp::Buf;
 use warp::http::HeaderMap;
 use warp::http::header;
 
-/// A request body.
 pub(crate) type Body = Pin<Box<dyn AsyncRead + Send + Sync>>;
 
-/// Why a body cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unsupported Content-Encoding {encoding:?}: send the body as it is, or gzip")]
 pub(crate) struct EncodingError {
-    /// The encoding asked for.
     pub(crate) encoding: String,
 }
 
 /// Makes the body readable, and decompresses it. The output has no bound of its own: read it with a [`BodyReader`].
-///
-/// # Errors
-/// The body has an encoding that no git client uses.
 pub(crate) fn open(
     headers: &HeaderMap,
     stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
@@ -54,7 +48,6 @@ pub(crate) fn open(
     }
 }
 
-/// What reading a body may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimits {
     /// Most bytes, after decompression.
@@ -68,24 +61,12 @@ pub(crate) struct BodyLimits {
 /// Why a body was not read to its end. The text is for the client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// It is longer than the limit.
     #[error("the request has more than {bytes_max} bytes")]
-    TooLong {
-        /// The limit.
-        bytes_max: u64,
-    },
-    /// The client sent nothing for too long.
+    TooLong { bytes_max: u64 },
     #[error("nothing was received for {} s", max.as_secs())]
-    Stalled {
-        /// The limit.
-        max: Duration,
-    },
-    /// The client took too long in all.
+    Stalled { max: Duration },
     #[error("the request took more than {} s", max.as_secs())]
-    Deadline {
-        /// The limit.
-        max: Duration,
-    },
+    Deadline { max: Duration },
     /// The connection ended before the body did, or the body cannot be decompressed.
     #[error("the request broke off")]
     Broken(#[source] io::Error),
@@ -113,9 +94,6 @@ impl<R: AsyncRead + Unpin> BodyReader<R> {
     }
 
     /// Returns the next chunk; `None` at the end.
-    ///
-    /// # Errors
-    /// See [`BodyError`].
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         let BodyLimits {
             bytes_max,

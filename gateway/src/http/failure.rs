@@ -11,7 +11,6 @@ use warp::reply::Response;
 use crate::http::pages;
 use crate::http::reply;
 
-/// Whether the client that sent `headers` shows pages.
 pub(super) fn shows_pages(headers: &HeaderMap) -> bool {
     reply::accepts(headers, "text/html")
 }

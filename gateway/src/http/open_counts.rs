@@ -23,14 +23,12 @@ use tokio::time::Instant;
 
 use crate::logged::logged;
 
-/// Counts open issues and PRs.
 pub(super) struct OpenCounts {
     /// The last count, and when it began; `None`: it failed.
     counted: Cache<Coordinate, (Instant, Option<OpenCount>)>,
     counting: Arc<Semaphore>,
 }
 
-/// How many are open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct OpenCount {
     pub(crate) issues: usize,
@@ -40,7 +38,6 @@ pub(crate) struct OpenCount {
 }
 
 impl OpenCounts {
-    /// Has counted nothing yet.
     pub(super) fn new() -> Self {
         Self {
             counted: Cache::new(COUNTED_MAX),
@@ -140,7 +137,6 @@ fn open(offered: &[Event], statuses: &[Event], maintainers: &BTreeSet<PublicKey>
     }
 }
 
-/// The age after which they are counted again.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
 /// For how long others are not counted because of one repository.
@@ -152,7 +148,6 @@ const COUNTED_MAX: usize = 10_000;
 /// Counts at the same time: each may load as many events as are counted.
 const COUNTING_MAX: usize = 2;
 
-/// Issues and PRs that are counted.
 const OFFERED_MAX: usize = 100;
 
 /// Their authors, and the maintainers, at most 200.

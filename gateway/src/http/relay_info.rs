@@ -37,7 +37,6 @@ impl RelayInfo {
     }
 }
 
-/// Adds the fields of GRASP-01 to a relay's document.
 fn complete(relay: &Value, access: &Access) -> Value {
     let mut document = relay.as_object().cloned().unwrap_or_default();
     for (name, default) in [

@@ -17,7 +17,6 @@ pub(crate) fn accepts(headers: &HeaderMap, content_type: &str) -> bool {
     accepted.any(|value| value.to_str().is_ok_and(|value| value.contains(content_type)))
 }
 
-/// Answers with a text.
 pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response {
     let body: String = text.into();
     with_type(status, "text/plain; charset=utf-8", body.into_response())
@@ -63,7 +62,6 @@ pub(crate) fn feed_tagged(feed: &TaggedBody, headers: &HeaderMap) -> Response {
     tagged(feed, headers, complete)
 }
 
-/// Answers with bytes of git's smart protocol.
 pub(crate) fn git(content_type: &'static str, bytes: Bytes) -> Response {
     uncached(content_type, Response::new(bytes.into()))
 }
@@ -144,7 +142,6 @@ pub(crate) fn moved(location: &str) -> Response {
     response
 }
 
-/// Answers with nothing.
 pub(crate) fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = status;

@@ -20,7 +20,6 @@ use crate::http::shown_contents::ShownContents;
 use crate::logged::logged;
 use crate::repositories::Repositories;
 
-/// Answers those who name a repository.
 pub(crate) struct RepositoryPages {
     reader: Arc<Reader>,
     repositories: Repositories,
@@ -29,7 +28,6 @@ pub(crate) struct RepositoryPages {
 }
 
 impl RepositoryPages {
-    /// Shows what `reader` finds and what `repositories` have.
     pub(crate) fn new(reader: Arc<Reader>, repositories: Repositories) -> Self {
         Self {
             reader,

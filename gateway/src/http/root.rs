@@ -1,10 +1,9 @@
 //! Answers at `/`: the relay's information document, or the list of hosted repositories.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
@@ -20,7 +19,6 @@ use crate::http::reply;
 use crate::http::tagged::TaggedBody;
 use crate::repositories::Repositories;
 
-/// Answers those who name no repository.
 pub(crate) struct Root {
     reader: Arc<Reader>,
     repositories: Repositories,
@@ -30,7 +28,6 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Lists what `repositories` have, and shows what `reader` knows of the relay.
     pub(crate) fn new(reader: Arc<Reader>, repositories: Repositories) -> Self {
         Self {
             reader,
@@ -68,7 +65,7 @@ impl Root {
         if *search != Search::default() {
             return render();
         }
-        let mut kept = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.landing.lock();
         if let Some((_, page)) = kept.as_ref().filter(|(shown, _)| *shown == version) {
             return page.clone();
         }

@@ -40,25 +40,17 @@ use wire::path::Target;
 use wire::protocol::GitProtocol;
 use wire::protocol::ProtocolVersion;
 
-/// The parts that answer requests.
 pub(crate) struct Gateway {
-    /// What readers find.
     pub(crate) reader: Arc<Reader>,
-    /// What answers fetches.
     pub(crate) upload_pack: UploadPack,
-    /// What answers pushes.
     pub(crate) pusher: Arc<Pusher>,
-    /// What passes WebSockets on to the relay.
     pub(crate) websockets: WebSockets,
-    /// What answers visitors without a repository.
     pub(crate) root: Root,
-    /// What answers visitors of repositories.
     pub(crate) pages: RepositoryPages,
     /// Proxies whose headers about the client's address are believed.
     pub(crate) trusted_proxies: TrustedProxies,
 }
 
-/// A request without its body.
 struct RequestHead {
     method: Method,
     target: Target,

@@ -44,22 +44,18 @@ use crate::http::slow_reader::Paced;
 /// Where a connection comes from; an extension of every request.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    /// Its address.
     pub(crate) address: SocketAddr,
     /// Its share of the connections of its address; `None`: it is not counted.
     pub(crate) permit: Option<Arc<ConnectionPermit>>,
 }
 
-/// How many connections there may be.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionLimits {
     /// In all; more wait in the listener's queue.
     pub(crate) connections_max: usize,
-    /// From one address.
     pub(crate) per_address_max: usize,
     /// Proxies, whose connections are those of many clients and are not counted.
     pub(crate) trusted_proxies: TrustedProxies,
-    /// How slowly a client may read.
     pub(crate) least_rate: LeastRate,
 }
 
@@ -252,7 +248,6 @@ fn builder(request_wait: Duration) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Most refusals that are answered at the same time.
 const REFUSALS_MAX: usize = 64;
 
 /// For a refused connection to ask and to take its answer.
@@ -268,7 +263,6 @@ const REQUEST_WAIT_MIN: Duration = Duration::from_secs(30);
 /// Connections of one address that may wait long: of a client that pushes to several repositories at once.
 const LONG_WAITS_PER_ADDRESS_MAX: usize = 16;
 
-/// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// For the next request on a kept connection, once the server is stopping: the client may just be sending it.

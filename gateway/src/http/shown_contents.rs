@@ -28,7 +28,6 @@ impl Weighter<ContentsOf, Arc<Contents>> for ContentsBytes {
 }
 
 impl ShownContents {
-    /// Has nothing yet.
     pub(super) fn new() -> Self {
         Self {
             cache: Cache::with_weighter(CONTENTS_EXPECTED, CONTENTS_BYTES_MAX, ContentsBytes),

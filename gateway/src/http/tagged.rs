@@ -6,10 +6,8 @@ use warp::http::HeaderMap;
 use warp::http::HeaderValue;
 use warp::http::header;
 
-/// A body and its entity tag. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct TaggedBody {
-    /// The body.
     pub(crate) bytes: Bytes,
     /// Its tag, the same on every server.
     pub(crate) tag: HeaderValue,

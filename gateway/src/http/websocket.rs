@@ -158,13 +158,10 @@ fn is_passed_on(name: &HeaderName) -> bool {
     !kept_back.contains(name) && !matches!(name.as_str(), "x-real-ip" | "x-forwarded-for" | "x-forwarded-proto")
 }
 
-/// For the relay's answer to a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest head of the relay's answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Buffer for each direction of a WebSocket.
 const COPY_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -21,11 +21,9 @@ use crate::http::reply;
 use crate::push::outcome::PushOutcome;
 use crate::push::progress::Stage;
 
-/// The outcome of a push, for its client.
 pub(super) struct PushResult {
     /// Sentences for the pusher (`remote:` lines).
     pub(super) notes: Vec<String>,
-    /// The outcome of the pack and of each command.
     pub(super) report: Report,
     /// Why not, if any command is refused.
     pub(super) refusal: PushOutcome,
@@ -62,7 +60,6 @@ impl PushResult {
     }
 }
 
-/// Answers with a result that is there.
 pub(super) fn whole(capabilities: &PushCapabilities, result: &PushResult) -> Response {
     reply::git(RESULT_TYPE, result.bytes(ReportWriter::new(capabilities)))
 }

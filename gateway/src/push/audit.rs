@@ -24,7 +24,6 @@ use crate::push::answer::PushResult;
 use crate::push::outcome::PUSH_OUTCOMES;
 use crate::push::outcome::PushOutcome;
 
-/// The record of all pushes.
 pub(crate) struct PushLog {
     refusals: RefusalLog,
     outcomes: Meter<{ PUSH_OUTCOMES.len() }>,
@@ -39,13 +38,11 @@ impl PushLog {
         }
     }
 
-    /// Returns how many there were of each outcome.
     pub(crate) fn counts(&self) -> [u64; PUSH_OUTCOMES.len()] {
         self.outcomes.counts()
     }
 }
 
-/// One push in the log.
 pub(super) struct Audit {
     request_id: String,
     coordinate: Coordinate,
@@ -65,7 +62,6 @@ impl Audit {
         }
     }
 
-    /// Returns where the push comes from.
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
@@ -172,16 +168,12 @@ impl Audit {
     }
 }
 
-/// Returns the refs that are refused, and why.
 fn refusals(commands: &[Commanded]) -> Vec<(&str, &str)> {
-    let mut refused = Vec::new();
-    for command in commands {
-        match &command.verdict {
-            Verdict::Refuse { reason } => refused.push((command.name.as_str(), reason.as_str())),
-            Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Stage { .. } => {}
-        }
-    }
-    refused
+    let refused = commands.iter().filter_map(|command| match &command.verdict {
+        Verdict::Refuse { reason } => Some((command.name.as_str(), reason.as_str())),
+        Verdict::InPlace | Verdict::Allow(_) | Verdict::Part(_) | Verdict::Stage { .. } => None,
+    });
+    refused.collect()
 }
 
 /// Writes the first refs with their reasons, each reason once behind the refs in a row that have it.
@@ -197,5 +189,4 @@ fn shown(refused: &[(&str, &str)]) -> String {
     shown.join("; ")
 }
 
-/// Refs that a line names.
 const REFS_MAX: usize = 8;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use futures_util::future::join_all;
 use futures_util::future::try_join_all;
@@ -22,177 +21,160 @@ use crate::reconcile::Loaded;
 use crate::reconcile::Reconciler;
 use crate::repositories::Line;
 use crate::repositories::LockedRepository;
-use crate::repositories::kept::KeptParts;
+use crate::repositories::Repositories;
 use crate::repositories::received::Received;
 
-/// Carries out pushes.
-pub(crate) struct Committer {
-    /// What aligns and releases.
-    pub(crate) reconciler: Arc<Reconciler>,
-}
-
-/// What a push has changed under the lock.
 pub(super) struct Committed {
     pub(super) decision: PushDecision,
     /// The events that are this push's to publish.
     pub(super) leased: Vec<Leased>,
 }
 
-impl Committer {
-    /// Commits a push that brought `received`: lock, in this line, mark dirty, load facts once, decide, move objects,
-    /// reconcile on those facts.
-    pub(super) async fn commit(
-        &self,
-        request: &PushRequest,
-        received: Option<Received>,
-        line: Line,
-    ) -> Result<Committed, PushError> {
-        let Reconciler {
-            repositories, loader, ..
-        } = &*self.reconciler;
-        let coordinate = &request.coordinate;
-        let coordinates = BTreeSet::from([coordinate.clone()]);
-        let mut locked = repositories.lock_in(line, &coordinates).await?;
-        // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
-        // finishes.
-        let pull_request_ids = request.pull_request_ids();
-        loader.purgatory.ask_for_looks(coordinate, &pull_request_ids).await?;
-        // A stranger's PR has nothing else of the repository reconciled.
-        if pull_request_ids.len() < request.list.commands.len() {
-            loader.purgatory.mark_dirty(&coordinates).await?;
-        }
-        let scope = FactsScope {
-            coordinates,
-            pull_request_ids,
-            ..FactsScope::default()
-        };
-        let mut loaded = self.reconciler.load(&locked, scope).await?;
-        let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
-            return Err(PushError::Gone);
-        };
-        let kept = self.kept(coordinate, &decision).await?;
-        let builds_on = received.as_ref().and_then(Received::builds_on);
-        let is_kept = builds_on == kept.as_ref().map(|kept| kept.state_id);
-        // A ref that has its value by now needs nothing.
-        if builds_on.is_some() && !is_kept && !decision.allowed_tips().is_empty() {
-            return Err(PushError::StateReplaced);
-        }
-        let brought = received
-            .as_ref()
-            .map(|received| received.whole().object_dir().to_owned());
-        let places = kept.map(|kept| kept.object_dir).into_iter().chain(brought);
-        let kinds = repositories.object_kinds(coordinate, places, &decision.tips()).await?;
-        decision.judge_tips(&kinds);
-        let mut leased = Vec::new();
-        if decision.acts() {
-            let repository = locked.repository(coordinate)?;
-            self.move_objects(&repository, &mut loaded, &decision, received).await?;
-            let reconciled = self.reconciler.reconcile(&mut locked, &mut loaded).await;
-            let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
-            // The report is what is on disk now, whatever was decided.
-            match repositories.at(coordinate).refs().await {
-                Ok(refs) => {
-                    let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
-                    decision.judge_result(&refs, is_done);
-                    if let Err(error) = self.judge_parts(coordinate, &mut decision, &refs).await {
-                        log_unfinished(coordinate, &error);
-                    }
-                }
-                Err(error) => {
+/// Commits a push that brought `received`: lock, in this line, mark dirty, load facts once, decide, move objects,
+/// reconcile on those facts.
+pub(super) async fn commit(
+    reconciler: &Reconciler,
+    request: &PushRequest,
+    received: Option<Received>,
+    line: Line,
+) -> Result<Committed, PushError> {
+    let Reconciler {
+        repositories, loader, ..
+    } = reconciler;
+    let coordinate = &request.coordinate;
+    let coordinates = BTreeSet::from([coordinate.clone()]);
+    let mut locked = repositories.lock_in(line, &coordinates).await?;
+    // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
+    // finishes.
+    let pull_request_ids = request.pull_request_ids();
+    loader.purgatory.ask_for_looks(coordinate, &pull_request_ids).await?;
+    // A stranger's PR has nothing else of the repository reconciled.
+    if pull_request_ids.len() < request.list.commands.len() {
+        loader.purgatory.mark_dirty(&coordinates).await?;
+    }
+    let scope = FactsScope {
+        coordinates,
+        pull_request_ids,
+        ..FactsScope::default()
+    };
+    let mut loaded = reconciler.load(&locked, scope).await?;
+    let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
+        return Err(PushError::Gone);
+    };
+    let kept = repositories.kept(coordinate, decision.parts_of()).await?;
+    let builds_on = received.as_ref().and_then(Received::builds_on);
+    let is_kept = builds_on == kept.as_ref().map(|kept| kept.state_id);
+    // A ref that has its value by now needs nothing.
+    if builds_on.is_some() && !is_kept && !decision.allowed_tips().is_empty() {
+        return Err(PushError::StateReplaced);
+    }
+    let brought = received
+        .as_ref()
+        .map(|received| received.whole().object_dir().to_owned());
+    let places = kept.map(|kept| kept.object_dir).into_iter().chain(brought);
+    let kinds = repositories.object_kinds(coordinate, places, &decision.tips()).await?;
+    decision.judge_tips(&kinds);
+    let mut leased = Vec::new();
+    if decision.acts() {
+        let repository = locked.repository(coordinate)?;
+        move_objects(reconciler, &repository, &mut loaded, &decision, received).await?;
+        let reconciled = reconciler.reconcile(&mut locked, &mut loaded).await;
+        let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
+        // The report is what is on disk now, whatever was decided.
+        match repositories.at(coordinate).refs().await {
+            Ok(refs) => {
+                let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
+                decision.judge_result(&refs, is_done);
+                if let Err(error) = judge_parts(repositories, coordinate, &mut decision, &refs).await {
                     log_unfinished(coordinate, &error);
-                    decision.judge_result(&BTreeMap::new(), false);
                 }
             }
-            if !is_done {
-                // Its refs may be set all the same, when git died behind its work.
-                decision.notes.push(RELEASED_LATER.to_owned());
-            }
-            match reconciled {
-                Ok(reconciled) => {
-                    decision.awaited.extend(reconciled.waiting);
-                    leased = reconciled.leased;
-                }
-                Err(error) => log_unfinished(coordinate, &error),
+            Err(error) => {
+                log_unfinished(coordinate, &error);
+                decision.judge_result(&BTreeMap::new(), false);
             }
         }
-        tracing::info!(repo.coordinate = %coordinate, commands = decision.commands.len(), refused = decision.refused(), is_kept_aside = decision.is_part(), "push decided");
-        Ok(Committed { decision, leased })
-    }
-
-    /// Returns the kept parts that the branches and tags of a push may build on.
-    async fn kept(&self, coordinate: &Coordinate, decision: &PushDecision) -> Result<Option<KeptParts>, PushError> {
-        let Some(state) = decision.parts_of() else {
-            return Ok(None);
-        };
-        let (repositories, state) = (&self.reconciler.repositories, (state.event_id, state.tips()));
-        Ok(repositories.kept(coordinate, state).await?)
-    }
-
-    /// Judges a part of a state by the objects that are present now.
-    async fn judge_parts(
-        &self,
-        coordinate: &Coordinate,
-        decision: &mut PushDecision,
-        refs: &BTreeMap<RefName, Oid>,
-    ) -> Result<(), PushError> {
-        if let Some(state) = decision.state.as_ref().filter(|_| decision.is_part()) {
-            let kept = self.kept(coordinate, decision).await?.map(|kept| kept.object_dir);
-            let repositories = &self.reconciler.repositories;
-            let here = repositories.object_kinds(coordinate, kept, &state.tips()).await?;
-            decision.judge_parts(refs, &here.into_keys().collect());
+        if !is_done {
+            // Its refs may be set all the same, when git died behind its work.
+            decision.notes.push(RELEASED_LATER.to_owned());
         }
-        Ok(())
-    }
-
-    /// Moves the objects to where they belong: PR commits aside, with their record first, and what a state declares
-    /// into the repository, or aside too where that is not all of it yet.
-    async fn move_objects(
-        &self,
-        repository: &LockedRepository<'_>,
-        loaded: &mut Loaded,
-        decision: &PushDecision,
-        received: Option<Received>,
-    ) -> Result<(), PushError> {
-        let Some(received) = received else { return Ok(()) };
-        let to_stage = decision.to_stage(repository.reading().coordinate());
-        // One whose event is here needs no placeholder: what that names stays staged.
-        let is_known = |staged: &&Staged| loaded.facts.pull_request(&staged.event_id).is_some();
-        let unknown: Vec<&Staged> = to_stage.iter().filter(|staged| !is_known(staged)).collect();
-        self.record(&unknown, loaded).await?;
-        let tips = decision.allowed_tips();
-        if let ([staged], true) = (to_stage.as_slice(), tips.is_empty()) {
-            repository.stage_whole(staged, received).await?;
-            return Ok(());
-        }
-        // All are waited for, whatever one of them meets: none is written behind the lock.
-        let staged = join_all(to_stage.iter().map(|staged| repository.stage(staged, &received)));
-        staged.await.into_iter().collect::<Result<(), _>>()?;
-        match &decision.state {
-            Some(_) | None if tips.is_empty() => {}
-            // All parts move in together.
-            Some(state) if decision.is_part() || received.builds_on().is_some() => {
-                repository.keep_part(&state.event_id, received, &tips).await?;
+        match reconciled {
+            Ok(reconciled) => {
+                decision.awaited.extend(reconciled.waiting);
+                leased = reconciled.leased;
             }
-            state => repository.take_in(received, &tips, state.as_ref()).await?,
+            Err(error) => log_unfinished(coordinate, &error),
         }
-        Ok(())
     }
+    tracing::info!(repo.coordinate = %coordinate, commands = decision.commands.len(), refused = decision.refused(), is_kept_aside = decision.is_part(), "push decided");
+    Ok(Committed { decision, leased })
+}
 
-    /// Records that PR commits are kept aside, in Redis and in the facts. All at once: Redis makes them durable
-    /// together, and others wait for the lock.
-    async fn record(&self, unknown: &[&Staged], loaded: &mut Loaded) -> Result<(), PushError> {
-        let (purgatory, hold_secs) = (&self.reconciler.loader.purgatory, self.reconciler.hold_secs);
-        let recorded = try_join_all(unknown.iter().map(|staged| {
+/// Judges a part of a state by the objects that are present now.
+async fn judge_parts(
+    repositories: &Repositories,
+    coordinate: &Coordinate,
+    decision: &mut PushDecision,
+    refs: &BTreeMap<RefName, Oid>,
+) -> Result<(), PushError> {
+    if let Some(state) = decision.state.as_ref().filter(|_| decision.is_part()) {
+        let kept = repositories.kept(coordinate, decision.parts_of()).await?;
+        let kept = kept.map(|kept| kept.object_dir);
+        let here = repositories.object_kinds(coordinate, kept, &state.tips()).await?;
+        decision.judge_parts(refs, &here.into_keys().collect());
+    }
+    Ok(())
+}
+
+/// Moves the objects to where they belong: PR commits aside, with their record first, and what a state declares
+/// into the repository, or aside too where that is not all of it yet.
+async fn move_objects(
+    reconciler: &Reconciler,
+    repository: &LockedRepository<'_>,
+    loaded: &mut Loaded,
+    decision: &PushDecision,
+    received: Option<Received>,
+) -> Result<(), PushError> {
+    let Some(received) = received else { return Ok(()) };
+    let to_stage = decision.to_stage(repository.reading().coordinate());
+    // One whose event is here needs no placeholder: what that names stays staged.
+    let is_known = |staged: &&Staged| loaded.facts.pull_request(&staged.event_id).is_some();
+    let unknown: Vec<&Staged> = to_stage.iter().filter(|staged| !is_known(staged)).collect();
+    record(reconciler, &unknown, loaded).await?;
+    let tips = decision.allowed_tips();
+    if let ([staged], true) = (to_stage.as_slice(), tips.is_empty()) {
+        repository.stage_whole(staged, received).await?;
+        return Ok(());
+    }
+    // All are waited for, whatever one of them meets: none is written behind the lock.
+    let staged = join_all(to_stage.iter().map(|staged| repository.stage(staged, &received)));
+    staged.await.into_iter().collect::<Result<(), _>>()?;
+    match &decision.state {
+        Some(_) | None if tips.is_empty() => {}
+        // All parts move in together.
+        Some(state) if decision.is_part() || received.builds_on().is_some() => {
+            repository.keep_part(&state.event_id, received, &tips).await?;
+        }
+        state => repository.take_in(received, &tips, state.as_ref()).await?,
+    }
+    Ok(())
+}
+
+/// Records that PR commits are kept aside, in Redis and in the facts. All at once: Redis makes them durable
+/// together, and others wait for the lock.
+async fn record(reconciler: &Reconciler, unknown: &[&Staged], loaded: &mut Loaded) -> Result<(), PushError> {
+    let (purgatory, hold_secs) = (&reconciler.loader.purgatory, reconciler.hold_secs);
+    let recorded =
+        try_join_all(unknown.iter().map(|staged| {
             purgatory.put_placeholder(&staged.event_id, &staged.coordinate, staged.commit_oid, hold_secs)
         }));
-        for (staged, outcome) in unknown.iter().zip(recorded.await?) {
-            match outcome {
-                PlaceholderOutcome::Recorded => loaded.facts.note_placeholder(staged, hold_secs),
-                PlaceholderOutcome::Full => return Err(PushError::PlaceholdersFull),
-            }
+    for (staged, outcome) in unknown.iter().zip(recorded.await?) {
+        match outcome {
+            PlaceholderOutcome::Recorded => loaded.facts.note_placeholder(staged, hold_secs),
+            PlaceholderOutcome::Full => return Err(PushError::PlaceholdersFull),
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn log_unfinished(coordinate: &Coordinate, error: &(dyn std::error::Error + 'static)) {

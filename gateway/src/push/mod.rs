@@ -37,7 +37,7 @@ use crate::push::answer::PushResult;
 use crate::push::audit::Audit;
 use crate::push::audit::PushLog;
 use crate::push::commit::Committed;
-use crate::push::commit::Committer;
+use crate::push::commit::commit;
 use crate::push::error::PushError;
 use crate::push::outcome::PushOutcome;
 use crate::push::progress::Stage;
@@ -49,21 +49,16 @@ use crate::push::refusal::failed;
 use crate::push::refusal::pack_refused;
 use crate::push::refusal::refuse_unread;
 use crate::push::request::PushRequest;
+use crate::reconcile::Reconciler;
 use crate::repositories::Line;
 
-/// Answers pushes.
 pub(crate) struct Pusher {
-    /// Takes in packs.
     pub(crate) receiver: Receiver,
-    /// Carries out allowed pushes.
-    pub(crate) committer: Committer,
-    /// Publishes complete events.
+    pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) publisher: PushPublisher,
-    /// What readers have found a moment ago.
     pub(crate) reader: Arc<Reader>,
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
-    /// The record of all pushes.
     pub(crate) log: Arc<PushLog>,
 }
 
@@ -161,21 +156,18 @@ impl Pusher {
         let Some(facts) = finding.as_ref().and_then(|finding| finding.facts.as_ref()) else {
             return Ok(None);
         };
-        let repositories = &self.committer.reconciler.repositories;
-        let decision = request.decide(facts, repositories).await?;
+        let decision = request.decide(facts, &self.reconciler.repositories).await?;
         Ok(decision.filter(|decision| decision.acts() && decision.refused() == 0))
     }
 
-    /// Decides on facts that are loaded now.
     async fn decide_anew(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         let scope = FactsScope {
             coordinates: [request.coordinate.clone()].into(),
             pull_request_ids: request.pull_request_ids(),
             ..FactsScope::default()
         };
-        let reconciler = &self.committer.reconciler;
-        let (facts, _) = reconciler.loader.load(&scope).await?;
-        request.decide(&facts, &reconciler.repositories).await
+        let (facts, _) = self.reconciler.loader.load(&scope).await?;
+        request.decide(&facts, &self.reconciler.repositories).await
     }
 
     /// Extends the deadlines of what a push waits for, beside it.
@@ -204,7 +196,7 @@ impl Pusher {
             true => Line::Strangers,
             false => Line::Owners,
         };
-        match self.committer.commit(&request, received, line).await {
+        match commit(&self.reconciler, &request, received, line).await {
             Ok(Committed { mut decision, leased }) => {
                 let events = leased.len() + decision.awaited.len();
                 progress.send_replace(Stage::Publishing { events });

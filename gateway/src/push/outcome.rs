@@ -1,6 +1,5 @@
 //! The outcomes of pushes, in the words of the metrics.
 
-/// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PushOutcome {
     /// Every ref is as the pusher wanted it.
@@ -17,7 +16,6 @@ pub(crate) enum PushOutcome {
     Unavailable,
     /// The request cannot be understood.
     Malformed,
-    /// There is no such repository on this server.
     Absent,
 }
 

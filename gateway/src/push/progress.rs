@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-/// How far a push is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// All of it has come; it is checked, or waits for that.
@@ -12,9 +11,7 @@ pub(super) enum Stage {
     },
     /// It was checked; its objects move in, and the refs are set.
     Storing,
-    /// The relay must store the completed events.
     Publishing {
-        /// How many there are.
         events: usize,
     },
 }

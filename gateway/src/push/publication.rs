@@ -15,15 +15,12 @@ use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::publish::Publication;
 
-/// Publishes the events of pushes.
 pub(crate) struct PushPublisher {
-    /// What publishes.
     pub(crate) reconciler: Arc<Reconciler>,
     /// For how long a push waits until its events are served.
     pub(crate) release_wait: Duration,
     /// Where publications run, which outlive a push that waits no longer.
     pub(crate) tasks: TaskTracker,
-    /// The server is stopping.
     pub(crate) stopping: CancellationToken,
 }
 

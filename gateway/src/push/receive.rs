@@ -39,17 +39,13 @@ use crate::repositories::pack::IngestError;
 use crate::repositories::received::Received;
 use crate::repositories::spool::Spool;
 
-/// Takes in packs.
 pub(crate) struct Receiver {
     /// Where quarantines are opened, and how much one push may bring.
     pub(crate) repositories: Repositories,
-    /// Where deadlines are extended.
     pub(crate) purgatory: Purgatory,
     /// Received packs that are not yet checked, by address.
     pub(crate) incoming: Shares,
-    /// How many bytes of packs have come.
     pub(crate) received_bytes: Meter<1>,
-    /// How slowly a pack may come.
     pub(crate) least_rate: LeastRate,
     /// What the check of a pack needs.
     pub(crate) checks: Slots,
@@ -67,7 +63,6 @@ pub(super) struct Pack {
 }
 
 impl Pack {
-    /// Returns how large it is.
     pub(super) fn bytes(&self) -> u64 {
         self.spool.bytes()
     }
@@ -89,33 +84,23 @@ pub(super) enum ReceiveError {
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
     #[error("the pack lacks objects that the push needs: {message}")]
-    Incomplete {
-        /// git's words.
-        message: String,
-    },
+    Incomplete { message: String },
     #[error("the server cannot process the pack right now, push again later")]
     Unsorted(#[source] RepositoryError),
     #[error("the push only deletes refs, but data follows its commands")]
     TrailingBytes,
     /// Nothing builds on the parts of another state than its own.
     #[error("the push builds on a part of a state that is not complete yet ({message}): push again when it is")]
-    BuildsOnParts {
-        /// git's words.
-        message: String,
-    },
+    BuildsOnParts { message: String },
     /// Of the history of a shallow clone, the part that it does not have is not here either.
     #[error(
         "this clone is shallow, and the server does not have the rest of its history either ({message}): run git fetch \
          --unshallow, then push again"
     )]
-    Shallow {
-        /// git's words.
-        message: String,
-    },
+    Shallow { message: String },
 }
 
 impl ReceiveError {
-    /// Returns the outcome of the push, for metrics.
     pub(super) fn outcome(&self) -> PushOutcome {
         let is_limit = matches!(self, Self::Busy | Self::AllInUse | Self::NoRoom(_) | Self::TooSlow(_));
         match self.is_ours() {
@@ -238,13 +223,7 @@ impl Receiver {
         };
         pack.claim.keep()?;
         let limits = self.repositories.limits();
-        let kept = match decision.parts_of() {
-            Some(state) => {
-                let state = (state.event_id, state.tips());
-                self.repositories.kept(&request.coordinate, state).await?
-            }
-            None => None,
-        };
+        let kept = self.repositories.kept(&request.coordinate, decision.parts_of()).await?;
         let ingested = self
             .repositories
             .ingest(&request.coordinate, pack.spool, kept.as_ref())
@@ -284,7 +263,6 @@ impl Receiver {
         }
     }
 
-    /// Extends the deadlines of these events.
     pub(super) async fn extend(&self, event_ids: &BTreeSet<EventId>) {
         if event_ids.is_empty() {
             return;

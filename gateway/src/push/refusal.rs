@@ -47,7 +47,6 @@ pub(super) fn pack_refused(request: &PushRequest, error: &ReceiveError) -> PushR
     failed(request, error.to_string(), error.outcome())
 }
 
-/// Refuses every command for one reason.
 pub(super) fn failed(request: &PushRequest, reason: String, outcome: PushOutcome) -> PushResult {
     PushResult::failed(Commanded::refuse_all(&request.list.commands, &reason), reason, outcome)
 }

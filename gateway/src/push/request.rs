@@ -25,13 +25,11 @@ use crate::push::error::PushError;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
-/// What a pusher asks for.
 pub(super) struct PushRequest {
     pub(super) coordinate: Coordinate,
     pub(super) list: CommandList,
 }
 
-/// Why the commands of a push could not be read.
 pub(super) enum UnreadCommands {
     /// They are not what git sends; the capabilities that were understood tell how to answer.
     Malformed(PushCapabilities, CommandListError),
@@ -85,7 +83,6 @@ impl PushRequest {
         Ok(Some(decision))
     }
 
-    /// Returns the PRs that the push names.
     pub(super) fn pull_request_ids(&self) -> BTreeSet<EventId> {
         let updates = self
             .list

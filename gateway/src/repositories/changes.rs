@@ -30,7 +30,6 @@ pub(crate) struct Changing<'c> {
 }
 
 impl Changes {
-    /// Nothing has changed yet.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Counters {
             counts: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
@@ -51,7 +50,6 @@ impl Changes {
         }
     }
 
-    /// Returns how many changes of a repository were counted.
     pub(crate) fn count(&self, coordinate: &Coordinate) -> u64 {
         self.counter(coordinate).load(Ordering::SeqCst)
     }

@@ -32,14 +32,12 @@ impl Quarantine {
     pub(super) async fn copy(
         from: &[PathBuf],
         tips: &[Oid],
-        (have, kept): (&Repository, Option<&KeptParts>),
+        have: &Repository,
+        kept: Option<&KeptParts>,
         limits: &IngestLimits,
     ) -> Result<Self, RepositoryError> {
         let quarantine = Self::open_beside(have, kept).await?;
-        let mut revs: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
-        let of_refs = have.tips().await?;
-        let kept = kept.into_iter().flat_map(|kept| &kept.tips);
-        revs.extend(of_refs.iter().chain(kept).map(|oid| format!("^{oid}\n")));
+        let revs = have.revisions_lacking(tips, kept).await?;
         quarantine.fill(from, revs, limits).await?;
         Ok(quarantine)
     }

@@ -16,7 +16,6 @@ use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
 use crate::repositories::refs::initial_branch;
 
-/// Whether there is a repository.
 pub(super) fn is_repository(path: &Path) -> bool {
     path.join("HEAD").is_file()
 }

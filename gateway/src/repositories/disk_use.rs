@@ -5,7 +5,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -24,14 +23,13 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 
 /// How many bytes on disk there may be. Packs that several repositories share count for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DiskLimits {
-    /// Of the repositories of one owner.
     pub(crate) per_owner: u64,
-    /// Of one repository.
     pub(crate) per_repository: u64,
     /// Of commits of strangers that wait beside one repository.
     pub(crate) staged_per_repository: u64,
@@ -52,7 +50,6 @@ impl DiskLimits {
 /// What a push brings, and where it goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Incoming<'c> {
-    /// The repository.
     pub(crate) coordinate: &'c Coordinate,
     /// Where its pack is, if it is here.
     pub(crate) object_dir: Option<&'c Path>,
@@ -86,7 +83,6 @@ pub(crate) enum NoRoom {
     Unread(#[from] FileError),
 }
 
-/// The known sizes.
 #[derive(Debug)]
 pub(crate) struct DiskUse {
     layout: Layout,
@@ -119,73 +115,75 @@ impl DiskUse {
     }
 
     /// Makes sure that there is room for a push, and counts a pack that is about to move in.
-    ///
-    /// # Errors
-    /// [`NoRoom`] of the owner, the repository or the disk.
-    pub(crate) async fn check(&self, incoming: Incoming<'_>) -> Result<(), NoRoom> {
-        let (layout, limits, spare) = (self.layout.clone(), self.limits, self.spare.clone());
-        let (coordinate, owner) = (incoming.coordinate.clone(), incoming.coordinate.owner);
+    pub(crate) async fn check(self: &Arc<Self>, incoming: Incoming<'_>) -> Result<(), NoRoom> {
+        let (this, coordinate) = (Arc::clone(self), incoming.coordinate.clone());
         let packs = incoming.object_dir.map(|dir| dir.join("pack"));
         let Incoming {
             moves_in,
-            is_staged_by_stranger: is_staged,
+            is_staged_by_stranger,
             ..
         } = incoming;
-        let known = self.known(&owner);
-        let measured = in_background(move || {
+        in_background(move || {
+            let (layout, limits) = (&this.layout, &this.limits);
             let bytes = packs.map_or(Ok(0), |packs| bytes_below(&packs))?;
-            let is_free = is_free(&layout, limits.free_min, spare.as_deref())?;
-            let staged = if is_staged {
-                bytes_below(&layout.staging(&coordinate))?
-            } else {
-                0
-            };
-            let repository = if moves_in {
-                bytes_of(&layout.repository(&coordinate))? + bytes_below(&layout.parts(&coordinate))?
-            } else {
-                0
-            };
-            let of_owner = match known {
-                Some(known) => known,
-                None if moves_in => bytes_of_owner(&layout, &owner)?,
-                None => 0,
-            };
-            Ok::<_, FileError>((bytes, is_free, staged, repository, of_owner))
-        });
-        let (bytes, is_free, staged, repository, of_owner) = measured.await?;
-        if moves_in && known.is_none() {
-            self.note(owner, of_owner);
-        }
-        let exceeds = |used: u64, max: u64| used.saturating_add(bytes) > max;
-        if !is_free {
-            return Err(NoRoom::Disk);
-        }
-        if is_staged && exceeds(staged, limits.staged_per_repository) {
-            let max = limits.staged_per_repository;
-            return Err(NoRoom::Staged { used: staged, max });
-        }
-        if moves_in && exceeds(repository, limits.per_repository) {
-            let max = limits.per_repository;
-            return Err(NoRoom::Repository { used: repository, max });
-        }
-        if moves_in && exceeds(of_owner, limits.per_owner) {
-            let max = limits.per_owner;
-            return Err(NoRoom::Owner { used: of_owner, max });
-        }
-        if moves_in {
-            self.add(&owner, bytes);
-        }
-        Ok(())
+            let exceeds = |used: u64, max: u64| used.saturating_add(bytes) > max;
+            if !this.is_free(limits.free_min)? {
+                return Err(NoRoom::Disk);
+            }
+            if is_staged_by_stranger {
+                let (used, max) = (bytes_below(&layout.staging(&coordinate))?, limits.staged_per_repository);
+                if exceeds(used, max) {
+                    return Err(NoRoom::Staged { used, max });
+                }
+            }
+            if moves_in {
+                // An owner's size is measured and kept whatever comes of this push.
+                let of_owner = this.of_owner(coordinate.owner)?;
+                let used = bytes_of(&layout.repository(&coordinate))? + bytes_below(&layout.parts(&coordinate))?;
+                let max = limits.per_repository;
+                if exceeds(used, max) {
+                    return Err(NoRoom::Repository { used, max });
+                }
+                let (used, max) = (of_owner, limits.per_owner);
+                if exceeds(used, max) {
+                    return Err(NoRoom::Owner { used, max });
+                }
+                this.add(&coordinate.owner, bytes);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Whether so many bytes can be written while the required minimum stays free.
-    ///
-    /// # Errors
-    /// [`FileError`]: the file system does not tell.
-    pub(super) async fn has_room(&self, bytes: u64) -> Result<bool, FileError> {
-        let (layout, spare) = (self.layout.clone(), self.spare.clone());
-        let needed = self.limits.free_min.saturating_add(bytes);
-        in_background(move || is_free(&layout, needed, spare.as_deref())).await
+    pub(super) async fn has_room(self: &Arc<Self>, bytes: u64) -> Result<bool, FileError> {
+        let this = Arc::clone(self);
+        in_background(move || this.is_free(this.limits.free_min.saturating_add(bytes))).await
+    }
+
+    /// Whether so many bytes are free, if necessary after `spare` was freed. Blocks.
+    fn is_free(&self, bytes: u64) -> Result<bool, FileError> {
+        let is_free = || Ok(bytes_free(self.layout.root())? >= bytes);
+        match &self.spare {
+            Some(spare) if !is_free()? => spare.give_way(),
+            Some(_) | None => {}
+        }
+        is_free()
+    }
+
+    /// Returns what an owner has; it is measured if that is not known, or was long ago. Blocks.
+    fn of_owner(&self, owner: PublicKey) -> Result<u64, FileError> {
+        let measured = self.owners.get(&owner);
+        if let Some(measured) = measured.filter(|measured| measured.at.elapsed() < MEASURED_FOR) {
+            return Ok(measured.bytes.load(Ordering::Relaxed));
+        }
+        let bytes = bytes_of_owner(&self.layout, &owner)?;
+        let measured = Measured {
+            bytes: Arc::new(bytes.into()),
+            at: Instant::now(),
+        };
+        self.owners.insert(owner, measured);
+        Ok(bytes)
     }
 
     /// Adds bytes that are about to move in. If they do not, the next measurement of the owner corrects it.
@@ -196,9 +194,6 @@ impl DiskUse {
     }
 
     /// Measures these repositories, and returns what each owner has, the largest first.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory cannot be read.
     pub(crate) async fn by_owner(&self, coordinates: Vec<Coordinate>) -> Result<Vec<(PublicKey, u64)>, FileError> {
         let mut owners: BTreeMap<PublicKey, u64> = BTreeMap::new();
         for (coordinate, bytes) in self.of(coordinates).await? {
@@ -210,9 +205,6 @@ impl DiskUse {
     }
 
     /// Measures these repositories, and returns what each has, the largest first.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory cannot be read.
     pub(crate) async fn of(&self, coordinates: Vec<Coordinate>) -> Result<Vec<(Coordinate, u64)>, FileError> {
         let layout = self.layout.clone();
         in_background(move || {
@@ -226,29 +218,6 @@ impl DiskUse {
         })
         .await
     }
-
-    fn known(&self, owner: &PublicKey) -> Option<u64> {
-        let measured = self.owners.get(owner)?;
-        (measured.at.elapsed() < MEASURED_FOR).then(|| measured.bytes.load(Ordering::Relaxed))
-    }
-
-    fn note(&self, owner: PublicKey, bytes: u64) {
-        let measured = Measured {
-            bytes: Arc::new(bytes.into()),
-            at: Instant::now(),
-        };
-        self.owners.insert(owner, measured);
-    }
-}
-
-/// Whether so many bytes are free, if necessary after `spare` was freed.
-fn is_free(layout: &Layout, bytes: u64, spare: Option<&dyn Spare>) -> Result<bool, FileError> {
-    let is_free = || Ok(bytes_free(layout.root())? >= bytes);
-    match spare {
-        Some(spare) if !is_free()? => spare.give_way(),
-        Some(_) | None => {}
-    }
-    is_free()
 }
 
 /// Including replaced packs until they are removed: an owner whose packs are replaced fast pays for them.
@@ -271,13 +240,11 @@ fn bytes_below(dir: &Path) -> Result<u64, FileError> {
     let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in entries_if_any(&dir)? {
-            match entry.metadata() {
-                Ok(found) if found.is_dir() => dirs.push(entry.path()),
-                Ok(found) if seen.insert(found.ino()) => bytes += found.len(),
-                Ok(_) => {}
-                // It has moved in meanwhile, or was removed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("look at", &entry.path())(error)),
+            match if_found(entry.metadata()).map_err(failed("look at", &entry.path()))? {
+                Some(found) if found.is_dir() => dirs.push(entry.path()),
+                Some(found) if seen.insert(found.ino()) => bytes += found.len(),
+                // `None`: it has moved in meanwhile, or was removed.
+                Some(_) | None => {}
             }
         }
     }
@@ -293,7 +260,6 @@ pub(crate) fn bytes_free(dir: &Path) -> Result<u64, FileError> {
 /// For how long the size of an owner's repositories is believed: other gateways add to them too.
 const MEASURED_FOR: Duration = Duration::from_secs(300);
 
-/// Owners whose sizes are remembered.
 const OWNERS_MAX: usize = 100_000;
 
 #[cfg(test)]
@@ -331,7 +297,7 @@ mod tests {
             staged_per_repository: 400,
             free_min: 0,
         };
-        let disk = DiskUse::new(world.store.layout().clone(), limits, None);
+        let disk = Arc::new(DiskUse::new(world.store.layout().clone(), limits, None));
         let pack = world.store.layout().root().join("received");
         let check = async |of: &crate::repositories::repository::Repository, bytes, moves_in| {
             write(&pack.join("pack/p.pack"), bytes);
@@ -369,6 +335,7 @@ mod tests {
         };
         let spare = Arc::new(Spared::default());
         let disk = DiskUse::new(world.store.layout().clone(), full, Some(Arc::clone(&spare) as _));
+        let disk = Arc::new(disk);
         let incoming = Incoming {
             coordinate: a.coordinate(),
             object_dir: None,

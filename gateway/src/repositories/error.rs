@@ -11,66 +11,33 @@ use crate::repositories::layout::FileError;
 use crate::repositories::objects::ReadError;
 use crate::repositories::pack::IngestError;
 
-/// Why something on disk could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RepositoryError {
-    /// Refs or objects could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A file or directory could not be changed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// git could not be run.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// Others hold a lock of identifiers for too long.
     #[error("the lock of the repository was not free within {} s", waited.as_secs())]
-    Busy {
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// The repository is not on disk.
+    Busy { waited: Duration },
     #[error("the repository does not exist")]
     NoRepository,
-    /// A ref does not have the expected value.
     #[error("a ref has changed meanwhile: {message}")]
-    Stale {
-        /// git's words.
-        message: String,
-    },
+    Stale { message: String },
     /// Another process holds a lock for longer than `core.filesRefLockTimeout`.
     #[error("a ref is locked: {message}")]
-    Locked {
-        /// git's words.
-        message: String,
-    },
+    Locked { message: String },
     /// git will not have the change: a missing object, a branch that is no commit, a name inside another.
     #[error("git refuses the change: {message}")]
-    Refused {
-        /// git's words.
-        message: String,
-    },
+    Refused { message: String },
     /// A commit or tag needs objects that are not where it comes from, nor where it goes.
     #[error("the objects are incomplete: {message}")]
-    Incomplete {
-        /// git's words.
-        message: String,
-    },
-    /// A copy was refused as a push would be.
+    Incomplete { message: String },
     #[error(transparent)]
     Ingest(#[from] IngestError),
-    /// Nothing is staged under these names.
     #[error("nothing is staged for event {event_id} at {commit_oid}")]
-    NotStaged {
-        /// The event.
-        event_id: EventId,
-        /// The commit.
-        commit_oid: Oid,
-    },
-    /// A change of a repository that is not among those locked.
+    NotStaged { event_id: EventId, commit_oid: Oid },
     #[error("{coordinate} is not covered by the lock that is held")]
-    NotLocked {
-        /// The repository.
-        coordinate: Coordinate,
-    },
+    NotLocked { coordinate: Coordinate },
 }

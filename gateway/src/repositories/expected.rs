@@ -4,11 +4,9 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use shared::nip34::Coordinate;
 use tokio::task::JoinHandle;
 
@@ -55,7 +53,7 @@ impl ExpectedPushes {
     /// Starts a git for a push into `repository`, unless enough wait already, and ends it if no push comes.
     pub(super) async fn expect(&self, repository: &Repository, limits: &IngestLimits) {
         let id = {
-            let mut expected = self.lock();
+            let mut expected = self.expected.lock();
             if expected.len() >= READY_MAX {
                 return;
             }
@@ -67,6 +65,7 @@ impl ExpectedPushes {
         };
         tokio::time::sleep(EXPECTED_FOR).await;
         let unused: Vec<ExpectedPush> = self
+            .expected
             .lock()
             .extract_if(.., |expected| expected.ready.id() == id)
             .collect();
@@ -76,7 +75,7 @@ impl ExpectedPushes {
     /// Takes the preparation for a push into `repository`, if it can be used.
     pub(super) async fn take(&self, repository: &Repository) -> Option<Ready> {
         let is_meant = |expected: &mut ExpectedPush| expected.coordinate == *repository.coordinate();
-        let expected = self.lock().extract_if(.., is_meant).next()?;
+        let expected = self.expected.lock().extract_if(.., is_meant).next()?;
         let mut taken = match expected.ready.await.ok()? {
             Ok(ready) => ready,
             Err(error) => {
@@ -88,10 +87,6 @@ impl ExpectedPushes {
         let (was_here, object_dir) = (!taken.quarantine.alternates().is_empty(), repository.object_dir());
         let is_here = in_background(move || object_dir.is_dir()).await;
         (was_here == is_here && taken.index_pack.is_running()).then_some(taken)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<ExpectedPush>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,12 +112,12 @@ mod tests {
 
     /// Expects a push, without waiting until nobody does any more.
     async fn expect(expected: &ExpectedPushes, repository: &Repository) {
-        let before = expected.lock().len();
+        let before = expected.expected.lock().len();
         let (limits, others) = (IngestLimits::default(), expected.clone());
         let repository = repository.clone();
         tokio::spawn(async move { others.expect(&repository, &limits).await });
         let is_expected = async {
-            while expected.lock().len() == before {
+            while expected.expected.lock().len() == before {
                 tokio::task::yield_now().await;
             }
         };
@@ -134,7 +129,7 @@ mod tests {
     /// Waits until everything is ready.
     async fn all_ready(expected: &ExpectedPushes) {
         let are_ready = async {
-            while !expected.lock().iter().all(|one| one.ready.is_finished()) {
+            while !expected.expected.lock().iter().all(|one| one.ready.is_finished()) {
                 tokio::task::yield_now().await;
             }
         };
@@ -196,7 +191,7 @@ mod tests {
         while killed.index_pack.is_running() {
             tokio::task::yield_now().await;
         }
-        expected.lock().push(ExpectedPush {
+        expected.expected.lock().push(ExpectedPush {
             coordinate: server.coordinate().clone(),
             ready: tokio::spawn(async { Ok(killed) }),
         });

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -12,6 +11,7 @@ use crate::repositories::creation::replace_coordinate;
 use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::sync;
 use crate::repositories::packs::changing_packs;
 use crate::repositories::repository::Repository;
@@ -25,24 +25,19 @@ pub(super) struct Generation(String);
 
 impl Generation {
     /// Returns that of a repository; `None`: it is not on disk, or packs are just leaving it. Blocks.
-    ///
-    /// # Errors
-    /// [`FileError`] if it exists and cannot be read.
     pub(super) fn of(repository: &Path) -> Result<Option<Self>, FileError> {
         let path = repository.join(COORDINATE_FILE);
         // Opened, because a file system that hosts share may remember for a while which file a name meant.
-        match File::open(&path).and_then(|file| file.metadata()) {
-            // Nobody can set the time of the change of an inode, as a copy or a restored backup sets the other times.
-            Ok(found) => {
-                let (at, part) = (found.ctime(), found.ctime_nsec());
-                let generation = Self(format!("{} {at}.{part:09}", found.ino()));
-                // Looked for last: where it is not there, all have left that leave with the beginning of this one.
-                let is_changing = changing_packs(&repository.join("objects")).exists();
-                Ok((!is_changing).then_some(generation))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("look at", &path)(error)),
-        }
+        let found = if_found(File::open(&path).and_then(|file| file.metadata()));
+        let Some(found) = found.map_err(failed("look at", &path))? else {
+            return Ok(None);
+        };
+        // Nobody can set the time of the change of an inode, as a copy or a restored backup sets the other times.
+        let (at, part) = (found.ctime(), found.ctime_nsec());
+        let generation = Self(format!("{} {at}.{part:09}", found.ino()));
+        // Looked for last: where it is not there, all have left that leave with the beginning of this one.
+        let is_changing = changing_packs(&repository.join("objects")).exists();
+        Ok((!is_changing).then_some(generation))
     }
 
     /// Begins the next one, durably. Call it under the repository's lock, before objects go. Blocks.
@@ -59,7 +54,6 @@ impl Generation {
 /// What some objects beside a repository need in addition to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WholeWith {
-    /// Nothing.
     Nothing,
     /// The repository, as it was when they were checked.
     Repository(Generation),
@@ -69,18 +63,12 @@ pub(super) enum WholeWith {
 
 impl WholeWith {
     /// Returns that objects are about to be checked with a repository that is on disk. Blocks.
-    ///
-    /// # Errors
-    /// As [`Generation::of`].
     pub(super) fn repository(path: &Path) -> Result<Self, FileError> {
         Ok(Generation::of(path)?.map_or(Self::Unknown, Self::Repository))
     }
 
     /// Whether the objects are known to be complete together with the repository as it is, which cannot change under
     /// its lock. Blocks.
-    ///
-    /// # Errors
-    /// As [`Generation::of`].
     pub(super) fn holds_for(&self, repository: &Path) -> Result<bool, FileError> {
         match self {
             Self::Nothing => Ok(true),
@@ -123,7 +111,6 @@ impl WholeWith {
         if is_new { Ok(()) } else { sync(&[file]) }
     }
 
-    /// Returns where that is noted.
     pub(super) fn note_in(object_dir: &Path) -> PathBuf {
         object_dir.join("whole-with")
     }

@@ -22,9 +22,6 @@ use crate::repositories::packs::packs_in;
 ///
 /// Checks every tree of the packs in `object_dir`, unless they are so many that it takes too long: then only those that
 /// a checkout of `tips` reads. `of_repository` has the objects that the pack builds on.
-///
-/// # Errors
-/// [`ReadError`] if an object cannot be read.
 pub(super) async fn dangerous_gitmodules(
     object_dir: &Path,
     of_repository: PathBuf,
@@ -103,7 +100,6 @@ fn is_dangerous(content: &[u8]) -> bool {
     (0..content.len()).any(is_bare) || content.windows(3).any(is_encoded)
 }
 
-/// Characters that HFS+ leaves out of names.
 const LEFT_OUT_BY_HFS: [char; 16] = [
     '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}',
     '\u{206a}', '\u{206b}', '\u{206c}', '\u{206d}', '\u{206e}', '\u{206f}', '\u{feff}',

@@ -14,7 +14,6 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::objects::to_oid;
 use crate::repositories::repository::Repository;
 
-/// The shown content of a commit.
 #[derive(Debug, Default)]
 pub(crate) struct HeadContents {
     pub(crate) readme: Option<Readme>,
@@ -22,7 +21,6 @@ pub(crate) struct HeadContents {
     pub(crate) commits: Vec<CommitLine>,
 }
 
-/// A file that describes a repository.
 #[derive(Debug)]
 pub(crate) struct Readme {
     pub(crate) text: String,
@@ -31,21 +29,16 @@ pub(crate) struct Readme {
     pub(crate) is_whole: bool,
 }
 
-/// A commit in one line.
 #[derive(Debug)]
 pub(crate) struct CommitLine {
     pub(crate) oid: Oid,
     pub(crate) title: String,
     pub(crate) author: String,
-    /// When it was committed.
     pub(crate) time: Option<Time>,
 }
 
 impl Repository {
     /// Reads the content of the commit `head`, and returns the result of `render` on it, outside the async threads.
-    ///
-    /// # Errors
-    /// An object that exists cannot be read.
     pub(crate) async fn head_contents<T: Send + 'static>(
         &self,
         head: Oid,
@@ -141,7 +134,6 @@ const README_ENDINGS: [(&str, bool); 7] = [
     (".adoc", false),
 ];
 
-/// Commits shown.
 const COMMITS_MAX: usize = 10;
 
 /// Of a commit that is shown; the largest that people write have some KB.
@@ -156,7 +148,6 @@ const README_BYTES_MAX: u64 = 1024 * 1024;
 /// Of a README that is kept.
 const README_SHOWN_BYTES_MAX: usize = 16 * 1024;
 
-/// Of a title, or a name.
 const LINE_BYTES_MAX: usize = 500;
 
 #[cfg(test)]

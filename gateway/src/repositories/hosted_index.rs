@@ -9,18 +9,14 @@ use std::collections::BTreeSet;
 use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::RwLock;
-use std::sync::RwLockReadGuard;
-use std::sync::RwLockWriteGuard;
 
+use parking_lot::Mutex;
+use parking_lot::RwLock;
 use shared::nip34::Coordinate;
 use shared::rules::Access;
 
 use crate::repositories::sorted::SortedPieces;
 
-/// The names, by which a repository is found.
 #[derive(Debug, Default)]
 pub(crate) struct HostedIndex {
     /// Locked for one name at a time.
@@ -58,7 +54,6 @@ struct Word {
     start: usize,
 }
 
-/// A page of repositories.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostedPage {
     pub(crate) coordinates: Vec<Coordinate>,
@@ -74,20 +69,19 @@ impl HostedIndex {
     /// Adds repositories, those that are there already too.
     pub(crate) fn add(&self, coordinates: impl IntoIterator<Item = Coordinate>) {
         for coordinate in coordinates {
-            self.write().add(coordinate);
+            self.names.write().add(coordinate);
         }
     }
 
-    /// Removes a repository.
     pub(crate) fn remove(&self, coordinate: &Coordinate) {
-        let mut names = self.write();
+        let mut names = self.names.write();
         names.hidden.remove(coordinate);
         names.unlist(&Arc::new(Hosted::of(coordinate.clone())));
     }
 
     /// Returns all there are, shown or not: away from the async threads.
     pub(crate) fn all(&self) -> Vec<Coordinate> {
-        let hidden = self.read().hidden.clone();
+        let hidden = self.names.read().hidden.clone();
         let shown = self.shown();
         let shown = shown.iter().map(|hosted| hosted.coordinate.clone());
         shown.chain(hidden).collect()
@@ -95,39 +89,39 @@ impl HostedIndex {
 
     /// Whether it shows what `access` permits, and nothing else.
     pub(crate) fn shows_by(&self, access: &Arc<Access>) -> bool {
-        Arc::ptr_eq(&self.read().applied, access)
+        Arc::ptr_eq(&self.names.read().applied, access)
     }
 
     /// Shows what `access` permits, and nothing else. It goes over all names: away from the async threads.
     pub(crate) fn show_by(&self, access: &Arc<Access>) {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _applying = self.applying.lock();
         if self.shows_by(access) {
             return;
         }
         let hidden = {
-            let mut names = self.write();
+            let mut names = self.names.write();
             names.access = Arc::clone(access);
             take(&mut names.hidden)
         };
         self.add(hidden);
         for hosted in self.shown().iter().filter(|hosted| !access.permits(&hosted.coordinate)) {
-            let mut names = self.write();
+            let mut names = self.names.write();
             if names.unlist(hosted) {
                 names.hidden.insert(hosted.coordinate.clone());
             }
         }
-        self.write().applied = Arc::clone(access);
+        self.names.write().applied = Arc::clone(access);
     }
 
     /// Returns a number that changes with the shown names.
     pub(crate) fn version(&self) -> u64 {
-        self.read().version
+        self.names.read().version
     }
 
     /// Returns the page with this number, or the last one, of those repositories whose name has a word that begins with
     /// `searched`; of all, if that is empty. One with two such words may be found twice.
     pub(crate) fn page(&self, searched: &str, number: usize) -> HostedPage {
-        let (searched, names) = (searched.trim().to_lowercase(), self.read());
+        let (searched, names) = (searched.trim().to_lowercase(), self.names.read());
         if searched.is_empty() {
             return page_of(&names.shown, 0..names.shown.len(), number, |hosted| &hosted.coordinate);
         }
@@ -143,19 +137,10 @@ impl HostedIndex {
     }
 
     fn shown(&self) -> Vec<Arc<Hosted>> {
-        self.read().shown.from(0).cloned().collect()
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Names> {
-        self.names.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Names> {
-        self.names.write().unwrap_or_else(PoisonError::into_inner)
+        self.names.read().shown.from(0).cloned().collect()
     }
 }
 
-/// Returns a page of the rows that were found.
 fn page_of<T: Ord>(
     rows: &SortedPieces<T>,
     rows_found: Range<usize>,

@@ -6,12 +6,9 @@ use std::path::PathBuf;
 use nostr::event::EventId;
 use shared::git::Oid;
 
-/// The kept parts of one state, for a push of another part.
 #[derive(Debug, Clone)]
 pub(crate) struct KeptParts {
-    /// The state.
     pub(crate) state_id: EventId,
-    /// Where it is.
     pub(crate) object_dir: PathBuf,
     /// The packs there, by their names without extension.
     pub(super) packs: BTreeSet<PathBuf>,

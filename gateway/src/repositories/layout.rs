@@ -58,15 +58,11 @@ struct Inner {
     _alive: File,
 }
 
-/// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
 pub(crate) struct FileError {
-    /// The operation that failed.
     pub(crate) operation: &'static str,
-    /// On what.
     pub(crate) path: PathBuf,
-    /// What the operating system said.
     #[source]
     pub(crate) source: io::Error,
 }
@@ -74,9 +70,6 @@ pub(crate) struct FileError {
 impl Layout {
     /// Opens the data directory `data_dir`, creating missing directories (with mode 0700). Blocks; call it once, at
     /// start.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory or the lock of this instance cannot be made.
     pub(crate) fn new(data_dir: &Path) -> Result<Self, FileError> {
         make_dir(data_dir)?;
         let root = fs::canonicalize(data_dir).map_err(failed("resolve", data_dir))?;
@@ -113,7 +106,6 @@ impl Layout {
             .join(format!("{}.git", disk_name(&coordinate.identifier)))
     }
 
-    /// Returns the directory of an owner's repositories.
     pub(super) fn repositories_of(&self, owner: &PublicKey) -> PathBuf {
         self.inner.root.join(REPOSITORIES).join(owner.to_hex())
     }
@@ -190,9 +182,6 @@ impl Layout {
     }
 
     /// Makes a file that nobody finds, and that is gone when it is closed, by a crash too.
-    ///
-    /// # Errors
-    /// It cannot be made.
     pub(crate) fn nameless_file(&self) -> io::Result<File> {
         let path = self.fresh_quarantine();
         let file = File::options()
@@ -245,7 +234,6 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
         .map_err(failed("make the directory", path))
 }
 
-/// Returns the entries of a directory. Blocks.
 pub(super) fn entries(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
     let entries = fs::read_dir(dir).and_then(Iterator::collect);
     entries.map_err(failed("list", dir))
@@ -261,9 +249,15 @@ pub(super) fn entries_if_any(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
 
 /// Removes a file; nothing there is no error.
 pub(super) fn remove_file(path: &Path) -> Result<(), FileError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
+    let removed = if_found(fs::remove_file(path)).map_err(failed("remove", path));
+    removed.map(drop)
+}
+
+/// Returns what the system has done with a file; `None`: there is none.
+pub(super) fn if_found<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done.map(Some),
     }
 }
 

@@ -18,9 +18,6 @@ pub(super) struct LockKey([u8; KEY_BYTES]);
 
 impl LockKey {
     /// Reads the key in `directory`, and creates it if there is none. `fresh` is an unused path there.
-    ///
-    /// # Errors
-    /// It cannot be read or made.
     pub(super) fn open(directory: &Path, fresh: &Path) -> io::Result<Self> {
         let path = directory.join(KEY_FILE);
         if !path.exists() {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use nostr::event::EventId;
 use nostr::key::PublicKey;
+use parking_lot::Mutex;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::git::RefUpdate;
@@ -22,6 +21,7 @@ use shared::rules::Staged;
 use crate::repositories::copy::share_objects;
 use crate::repositories::creation::sync_place;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::layout::FileError;
 use crate::repositories::layout::in_background;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
@@ -30,6 +30,8 @@ use crate::repositories::maintenance::RenewedPacks;
 use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::finish_changes;
+use crate::repositories::packs::move_packs;
+use crate::repositories::packs::share_packs;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::received::Received;
@@ -56,7 +58,6 @@ type Placed = Mutex<BTreeSet<Coordinate>>;
 /// A repository that is locked. It need not be on disk.
 pub(crate) struct LockedRepository<'l> {
     repository: Repository,
-    store: &'l RepositoryStore,
     limits: &'l IngestLimits,
     placed: &'l Placed,
 }
@@ -72,16 +73,12 @@ impl<'r> LockedRepositories<'r> {
         }
     }
 
-    /// Returns the locked coordinates.
     pub(crate) fn coordinates(&self) -> &BTreeSet<Coordinate> {
         self.locked.coordinates()
     }
 
     /// Locks more of them, if their locks are free now, and returns whether it did. Facts about these that were read
     /// before may have changed.
-    ///
-    /// # Errors
-    /// A lock file cannot be made or locked.
     pub(crate) async fn try_extend(&mut self, coordinates: &BTreeSet<Coordinate>) -> Result<bool, RepositoryError> {
         let has_locked = self.locks.try_extend(&mut self.locked, coordinates).await?;
         if has_locked {
@@ -102,7 +99,6 @@ impl<'r> LockedRepositories<'r> {
         }
         Ok(LockedRepository {
             repository: self.store.at(coordinate),
-            store: self.store,
             limits: self.limits,
             placed: &self.placed,
         })
@@ -110,7 +106,6 @@ impl<'r> LockedRepositories<'r> {
 }
 
 impl LockedRepository<'_> {
-    /// Returns it for reading.
     pub(crate) fn reading(&self) -> &Repository {
         &self.repository
     }
@@ -135,18 +130,15 @@ impl LockedRepository<'_> {
             }
         };
         if is_made {
-            self.placed().insert(self.repository.coordinate().clone());
+            self.placed.lock().insert(self.repository.coordinate().clone());
         }
         self.repository.forget_refs();
         // Its objects are there for maintenance only now, and its refs may change no more.
-        self.store.touched().note(self.repository.coordinate());
+        self.repository.store().touched().note(self.repository.coordinate());
         Ok(())
     }
 
     /// Keeps `tips`, and the objects that they need, aside with the state that declares them.
-    ///
-    /// # Errors
-    /// They are not there, or not whole.
     pub(crate) async fn keep_part(
         &self,
         state_id: &EventId,
@@ -167,23 +159,26 @@ impl LockedRepository<'_> {
 
     /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
     /// what the commit does not need stays outside when it moves in.
-    ///
-    /// # Errors
-    /// It is not there, or not whole.
     pub(crate) async fn stage(&self, staged: &Staged, received: &Received) -> Result<(), RepositoryError> {
-        let (staging, whole) = (Staging::of(&self.repository), received.whole());
-        self.recheck(whole, &[staged.commit_oid].into()).await?;
-        Ok(staging.share(&staged.event_id, &staged.commit_oid, whole).await?)
+        self.place_aside(staged, received.whole(), share_packs).await
     }
 
     /// Keeps aside a commit that came alone, with everything that came with it.
-    ///
-    /// # Errors
-    /// It is not there, or not whole.
     pub(crate) async fn stage_whole(&self, staged: &Staged, received: Received) -> Result<(), RepositoryError> {
-        let (staging, whole) = (Staging::of(&self.repository), received.into_whole());
-        self.recheck(&whole, &[staged.commit_oid].into()).await?;
-        Ok(staging.put(&staged.event_id, &staged.commit_oid, whole).await?)
+        self.place_aside(staged, received.whole(), move_packs).await
+    }
+
+    async fn place_aside(
+        &self,
+        staged: &Staged,
+        whole: &Quarantine,
+        place_packs: fn(&Path, &Path) -> Result<(), FileError>,
+    ) -> Result<(), RepositoryError> {
+        self.recheck(whole, &[staged.commit_oid].into()).await?;
+        let staging = Staging::of(&self.repository);
+        Ok(staging
+            .place(&staged.event_id, &staged.commit_oid, whole, place_packs)
+            .await?)
     }
 
     /// Removes staged objects.
@@ -250,7 +245,7 @@ impl LockedRepository<'_> {
             }
             InstallationSource::StagedElsewhere(source) => {
                 // It may have moved into that repository a moment ago, by the same plan.
-                let source = self.store.at(source);
+                let source = self.repository.store().at(source);
                 let staged = Staging::of(&source).object_dir(event_id, commit_oid);
                 self.copy(&[source.object_dir(), staged], vec![*commit_oid]).await?;
             }
@@ -313,24 +308,21 @@ impl LockedRepository<'_> {
     /// # Errors
     /// It is as it was, or some of it is in the quarantine.
     pub(crate) async fn remove(&self) -> Result<(), RepositoryError> {
-        let (layout, path) = (self.store.layout().clone(), self.repository.path().to_owned());
+        let (layout, path) = (
+            self.repository.store().layout().clone(),
+            self.repository.path().to_owned(),
+        );
         self.repository.list(false);
         Ok(in_background(move || layout.remove_at_once(&path)).await?)
     }
 
     /// Notes since when the repository is kept although nobody announces it here; `None`: it is announced again.
-    ///
-    /// # Errors
-    /// The note cannot be written.
     pub(crate) async fn note_unhosted(&self, since: Option<u64>) -> Result<(), RepositoryError> {
         self.repository.list(since.is_none());
         Ok(self.repository.write_unhosted(since).await?)
     }
 
     /// Notes that the events that declared the repository were lost, or are there again.
-    ///
-    /// # Errors
-    /// The note cannot be written.
     pub(crate) async fn note_stateless(&self, is_stateless: bool) -> Result<(), RepositoryError> {
         self.repository.list(!is_stateless);
         Ok(self.repository.write_stateless(is_stateless).await?)
@@ -382,7 +374,7 @@ impl LockedRepository<'_> {
 
     /// Copies `tips` and the objects that they need from another repository of its maintainers.
     async fn bring(&self, source: &Coordinate, tips: Vec<Oid>) -> Result<(), RepositoryError> {
-        let source = self.store.at(source);
+        let source = self.repository.store().at(source);
         match share_objects(&source, &self.repository).await? {
             true => Ok(()),
             false => self.copy(&[source.object_dir()], tips).await,
@@ -395,22 +387,14 @@ impl LockedRepository<'_> {
     }
 
     async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
-        let have = (&self.repository, None);
-        let needed = Quarantine::copy(from, &tips, have, self.limits).await?;
+        let needed = Quarantine::copy(from, &tips, &self.repository, None, self.limits).await?;
         Ok(needed.migrate().await?)
-    }
-
-    fn placed(&self) -> MutexGuard<'_, BTreeSet<Coordinate>> {
-        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes durable that the repository is where it is, with the refs that it has. One that was made under this lock
     /// is durable.
-    ///
-    /// # Errors
-    /// The disk fails.
     pub(crate) async fn sync(&self) -> Result<(), RepositoryError> {
-        if self.placed().contains(self.repository.coordinate()) {
+        if self.placed.lock().contains(self.repository.coordinate()) {
             return Ok(());
         }
         let path = self.repository.path().to_owned();
@@ -420,7 +404,7 @@ impl LockedRepository<'_> {
     /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a
     /// killed git left.
     async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
-        self.store.touched().note(self.repository.coordinate());
+        self.repository.store().touched().note(self.repository.coordinate());
         match self.repository.apply(transaction).await {
             Err(RepositoryError::NoRepository) => self.repository.create().await?,
             Err(RepositoryError::Locked { message }) => {

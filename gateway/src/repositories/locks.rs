@@ -23,7 +23,6 @@ use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::open_lock_file;
 
-/// The locks of all repositories.
 pub(super) struct Locks {
     layout: Layout,
     /// The waiters in this process, in order of arrival; at most one for each lock file.
@@ -33,7 +32,6 @@ pub(super) struct Locks {
     wait_max: Duration,
 }
 
-/// For whom somebody waits for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Line {
     /// For the repository's owners, or for the server itself.
@@ -50,7 +48,6 @@ pub(super) struct Locked {
     locks: Vec<HeldLock>,
 }
 
-/// One lock.
 struct HeldLock {
     // Dropped in this order: the file first, so that nobody in this process waits on a file.
     _file: File,
@@ -58,7 +55,6 @@ struct HeldLock {
 }
 
 impl Locked {
-    /// Returns the locked coordinates.
     pub(super) fn coordinates(&self) -> &BTreeSet<Coordinate> {
         &self.coordinates
     }
@@ -100,9 +96,6 @@ impl Locks {
 
     /// Locks more repositories, if their locks are free now, and returns whether it did: a holder of locks waits for
     /// none.
-    ///
-    /// # Errors
-    /// A lock file cannot be created or locked.
     pub(super) async fn try_extend(
         &self,
         locked: &mut Locked,

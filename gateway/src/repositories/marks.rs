@@ -29,18 +29,12 @@ struct MarkedPack {
 
 impl Marks {
     /// Takes the packs of an object directory. Blocks.
-    ///
-    /// # Errors
-    /// [`ReadError`] if they cannot be listed, or an index not be read.
     pub(super) fn open(object_dir: &Path) -> Result<Self, ReadError> {
         let dir = object_dir.join("pack");
         Self::of(&dir, packs_in(&dir)?)
     }
 
     /// Takes packs of a directory by their names. Blocks.
-    ///
-    /// # Errors
-    /// [`ReadError`] if an index cannot be read.
     pub(super) fn of(pack_dir: &Path, names: BTreeSet<PathBuf>) -> Result<Self, ReadError> {
         let mut packs = Vec::new();
         for name in names {
@@ -60,7 +54,6 @@ impl Marks {
         self.packs.iter_mut().for_each(|pack| pack.marked.fill(false));
     }
 
-    /// Whether an object is in one of the packs.
     pub(super) fn have(&self, oid: &Oid) -> bool {
         self.packs.iter().any(|pack| pack.find(oid).is_some())
     }
@@ -77,9 +70,6 @@ impl Marks {
     }
 
     /// Marks the objects that are listed, one a line.
-    ///
-    /// # Errors
-    /// They cannot be read.
     pub(super) async fn mark_printed(&mut self, stdout: Option<impl AsyncRead + Unpin>) -> io::Result<()> {
         let Some(stdout) = stdout else { return Ok(()) };
         let mut lines = BufReader::new(stdout).lines();
@@ -110,25 +100,13 @@ impl Marks {
     }
 
     /// Whether any object is in this object directory. Blocks.
-    ///
-    /// # Errors
-    /// As [`Marks::open`].
     pub(super) fn meet(&self, object_dir: &Path) -> Result<bool, ReadError> {
         let there = Self::open(object_dir)?;
         let mut entries = self.packs.iter().flat_map(|pack| pack.index.iter());
-        let is_there = |entry: gix::odb::pack::index::Entry| {
-            let packs = there.packs.iter();
-            packs
-                .map(|pack| pack.index.lookup(entry.oid))
-                .any(|found| found.is_some())
-        };
-        Ok(entries.any(is_there))
+        Ok(entries.any(|entry| there.packs.iter().any(|pack| pack.index.lookup(entry.oid).is_some())))
     }
 
     /// Whether any object is neither marked nor in the repository. Blocks.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the repository cannot be read.
     pub(super) fn leave_surplus(&self, of_repository: PathBuf) -> Result<bool, ReadError> {
         let mut here = None;
         for pack in &self.packs {

@@ -52,12 +52,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nostr::event::EventId;
 use nostr::key::PublicKey;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
 use shared::rules::Access;
+use shared::rules::PushedState;
 use shared::rules::Staged;
 
 use crate::repositories::disk_use::DiskLimits;
@@ -121,17 +121,14 @@ impl Repositories {
         Self { disk_use, ..self }
     }
 
-    /// Sets what their maintenance may cost.
     pub(crate) fn with_maintenance(self, maintenance: MaintenanceSettings) -> Self {
         Self { maintenance, ..self }
     }
 
-    /// Returns those whose refs have changed.
     pub(crate) fn touched(&self) -> &TouchedRepositories {
         self.store.touched()
     }
 
-    /// Returns the names of those that are hosted.
     pub(crate) fn hosted(&self) -> &HostedIndex {
         self.store.hosted()
     }
@@ -163,15 +160,11 @@ impl Repositories {
         }
     }
 
-    /// Returns how much of the disk they take.
-    pub(crate) fn disk_use(&self) -> &DiskUse {
+    pub(crate) fn disk_use(&self) -> &Arc<DiskUse> {
         &self.disk_use
     }
 
     /// Measures these repositories, writes what each owner has where people find it, and returns it, the largest first.
-    ///
-    /// # Errors
-    /// They cannot be read, or it cannot be written.
     pub(crate) async fn report_disk_use(
         &self,
         coordinates: Vec<Coordinate>,
@@ -187,20 +180,15 @@ impl Repositories {
         Ok(owners)
     }
 
-    /// Returns how many short git commands run.
     pub(crate) fn git_commands(&self) -> usize {
         self.store.git().commands_in_use()
     }
 
-    /// Returns how much one push may bring.
     pub(crate) fn limits(&self) -> &IngestLimits {
         &self.limits
     }
 
     /// Waits for the locks of all these. The result is the only way to change them, and covers only them.
-    ///
-    /// # Errors
-    /// A lock file cannot be made or locked, or others hold the locks for too long.
     pub(crate) async fn lock(
         &self,
         coordinates: &BTreeSet<Coordinate>,
@@ -209,9 +197,6 @@ impl Repositories {
     }
 
     /// As [`Repositories::lock`], in this line.
-    ///
-    /// # Errors
-    /// The same.
     pub(crate) async fn lock_in(
         &self,
         line: Line,
@@ -243,9 +228,6 @@ impl Repositories {
     }
 
     /// Removes the work in progress of gateways that were killed; returns how many pieces of it.
-    ///
-    /// # Errors
-    /// The quarantine cannot be listed.
     pub(crate) async fn sweep_quarantine(&self) -> Result<usize, FileError> {
         let quarantine = self.store.layout().quarantine();
         in_background(move || sweep_quarantine(&quarantine)).await
@@ -262,21 +244,19 @@ impl Repositories {
         self.expected.expect(&self.at(coordinate), &self.limits).await;
     }
 
-    /// Opens a spool for a pack that arrives.
     pub(crate) fn spool(&self) -> Spool {
         Spool::new(self.store.layout().clone(), self.limits)
     }
 
-    /// Returns the kept parts of a state that declares `tips`; `None`: there are none.
-    ///
-    /// # Errors
-    /// It cannot be looked up.
+    /// Returns the kept parts of a state; `None`: there are none, or there is no such state.
     pub(crate) async fn kept(
         &self,
         coordinate: &Coordinate,
-        (state_id, tips): (EventId, BTreeSet<Oid>),
+        state: Option<&PushedState>,
     ) -> Result<Option<KeptParts>, RepositoryError> {
-        Ok(PartsOf::of(&self.at(coordinate)).kept(state_id, tips).await?)
+        let Some(state) = state else { return Ok(None) };
+        let parts = PartsOf::of(&self.at(coordinate));
+        Ok(parts.kept(state.event_id, state.tips()).await?)
     }
 
     /// Whether any parts of the states of a repository are kept aside.
@@ -287,9 +267,6 @@ impl Repositories {
 
     /// Checks a spooled pack for a repository, and returns a quarantine with its objects. They may refer to the `kept`
     /// parts.
-    ///
-    /// # Errors
-    /// [`IngestError`].
     pub(crate) async fn ingest(
         &self,
         coordinate: &Coordinate,
@@ -311,9 +288,6 @@ impl Repositories {
     }
 
     /// Returns the kinds of those of `oids` that are in the repository, or in one of these object directories.
-    ///
-    /// # Errors
-    /// They cannot be looked up.
     pub(crate) async fn object_kinds(
         &self,
         coordinate: &Coordinate,

@@ -1,10 +1,9 @@
 //! Notes that the gateway keeps in a repository about why it is not served. Each is a small file beside HEAD.
 
-use std::io;
-
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::repository::Repository;
 
 /// Since when nobody announces the repository here, unix seconds.
@@ -14,22 +13,13 @@ const STATELESS: &str = "grasp-undeclared";
 
 impl Repository {
     /// Returns since when the repository is kept although nobody announces it here, unix seconds.
-    ///
-    /// # Errors
-    /// The note cannot be read.
     pub(crate) async fn unhosted_since(&self) -> Result<Option<u64>, RepositoryError> {
         let path = self.path().join(UNHOSTED_SINCE);
-        match tokio::fs::read_to_string(&path).await {
-            Ok(text) => Ok(text.trim().parse().ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("read", &path)(error).into()),
-        }
+        let text = if_found(tokio::fs::read_to_string(&path).await).map_err(failed("read", &path))?;
+        Ok(text.and_then(|text| text.trim().parse().ok()))
     }
 
     /// Whether the repository is kept although the events that declared its refs were lost.
-    ///
-    /// # Errors
-    /// The note cannot be read.
     pub(crate) async fn is_stateless(&self) -> Result<bool, RepositoryError> {
         let path = self.path().join(STATELESS);
         let noted = tokio::fs::try_exists(&path).await;

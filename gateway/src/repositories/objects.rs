@@ -19,23 +19,12 @@ use crate::repositories::layout::in_background;
 /// Why refs or objects could not be read. A missing one is not an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
-    /// A file or directory cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file holds something else than git writes.
     #[error("{} has unexpected content", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// An object exists and cannot be read.
+    Malformed { path: PathBuf },
     #[error("cannot read object {oid}: {reason}")]
-    Object {
-        /// The object.
-        oid: Oid,
-        /// What the object database said.
-        reason: String,
-    },
+    Object { oid: Oid, reason: String },
 }
 
 /// Returns the kinds of those of `oids` that exist in one of `object_dirs`. A directory that does not exist holds no

@@ -9,12 +9,9 @@ use crate::process::ChildLimits;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::is_disk_full;
 
-/// What one pack may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IngestLimits {
-    /// Most bytes of the pack as sent.
     pub(crate) pack_bytes_max: u64,
-    /// Most objects in the pack.
     pub(crate) objects_max: u32,
     /// Most memory of the git that checks it: what a delta bomb runs into.
     pub(crate) memory_bytes_max: u64,
@@ -27,7 +24,6 @@ pub(crate) struct IngestLimits {
 }
 
 impl IngestLimits {
-    /// Room for the packs of large projects.
     pub(crate) const DEFAULT: Self = Self {
         pack_bytes_max: 512 << 20,
         objects_max: 5_000_000,
@@ -37,7 +33,6 @@ impl IngestLimits {
         stall_max: Duration::from_secs(60),
     };
 
-    /// Returns what one git may use.
     pub(super) fn child_limits(&self) -> ChildLimits {
         ChildLimits {
             memory_bytes: self.memory_bytes_max,
@@ -56,72 +51,41 @@ impl Default for IngestLimits {
 /// Why a pack was not taken. The text is for the pusher.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IngestError {
-    /// The request ends where the pack should begin.
     #[error("the push has no pack")]
     NoPack,
     /// The data is not a pack of a version that git knows.
     #[error("the data after the commands is not a pack")]
     NotAPack,
-    /// More objects than the limit.
     #[error("the pack has {count} objects, more than {max}: push in parts")]
-    TooManyObjects {
-        /// How many its header announces.
-        count: u32,
-        /// The limit.
-        max: u32,
-    },
-    /// More bytes than the limit.
+    TooManyObjects { count: u32, max: u32 },
     #[error("the pack has more than {max_bytes} bytes: push in parts")]
-    TooLarge {
-        /// The limit.
-        max_bytes: u64,
-    },
-    /// The pack is damaged or incomplete in itself.
+    TooLarge { max_bytes: u64 },
     #[error("the pack is broken: {message}")]
-    Broken {
-        /// git's words.
-        message: String,
-    },
+    Broken { message: String },
     /// An object refers to another that is neither in the pack nor on the server.
     #[error("the pack is incomplete: {message}")]
-    MissingObject {
-        /// git's words.
-        message: String,
-    },
-    /// An object is malformed or dangerous.
+    MissingObject { message: String },
     #[error("an object was refused by git fsck: {message}")]
-    Fsck {
-        /// git's words.
-        message: String,
-    },
+    Fsck { message: String },
     /// A `.gitmodules` that makes some git harm who clones.
     #[error(
         ".gitmodules {oid} has a carriage return in a path or a URL, or is too large to check: write it without, and \
          push again"
     )]
-    Gitmodules {
-        /// The blob.
-        oid: Oid,
-    },
+    Gitmodules { oid: Oid },
     /// Checking the pack takes more memory or time than the limit.
     #[error("checking the pack exceeds the limits of memory or time of this server: push in parts")]
     TooExpensive,
     /// Somebody else than this server killed the git that checks: the system when memory is short, for one.
     #[error("the check of the pack was killed: push again, in parts if it is large")]
     Killed,
-    /// The check took too long.
     #[error("checking the pack took more than {} s", max.as_secs())]
-    Deadline {
-        /// The limit.
-        max: Duration,
-    },
-    /// The server has no room.
+    Deadline { max: Duration },
     #[error("the server's disk is full")]
     DiskFull,
     /// A file or directory could not be made or written.
     #[error("the push cannot be stored on this server")]
     Disk(#[source] FileError),
-    /// git could not be run.
     #[error("the server cannot check packs right now")]
     Git(#[from] GitError),
 }

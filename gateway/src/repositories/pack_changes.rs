@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use shared::nip34::Coordinate;
@@ -13,6 +12,7 @@ use shared::nip34::Coordinate;
 use crate::repositories::generation::Generation;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
@@ -97,9 +97,8 @@ fn note(repository: &Repository, packs: &BTreeSet<PathBuf>) -> Result<(), FileEr
 fn take_out_noted(repository: &Repository) -> Result<(), FileError> {
     let object_dir = repository.object_dir();
     let note = changing_packs(&object_dir);
-    let lines = match fs::read_to_string(&note) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        read => read.map_err(failed("read", &note))?,
+    let Some(lines) = if_found(fs::read_to_string(&note)).map_err(failed("read", &note))? else {
+        return Ok(());
     };
     let pack_dir = object_dir.join("pack");
     // A push may have been checked with them.

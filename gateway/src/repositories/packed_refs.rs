@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use shared::git::Oid;
 use shared::git::RefName;
 
-/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PackedRefs {
     pub(super) refs: BTreeMap<RefName, Oid>,
@@ -49,7 +48,6 @@ impl PackedRefs {
         Some(packed)
     }
 
-    /// Writes the file as git would.
     pub(super) fn render(&self) -> String {
         let mut lines: BTreeMap<&str, String> = BTreeMap::new();
         for (name, oid) in &self.refs {

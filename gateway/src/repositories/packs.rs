@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
 use crate::repositories::layout::sync;
@@ -38,9 +39,6 @@ pub(super) fn share_packs(from: &Path, to: &Path) -> Result<(), FileError> {
 }
 
 /// Puts these packs of the object directory `from` into `to` too.
-///
-/// # Errors
-/// As [`share_packs`].
 pub(super) fn share_some(packs: BTreeSet<PathBuf>, from: &Path, to: &Path) -> Result<(), FileError> {
     place_packs(packs, from, to, |from, to| {
         // Without its index it is nobody's: a crash left it.
@@ -107,11 +105,8 @@ pub(super) fn marked_with(extension: &str, dir: &Path) -> Result<Vec<(PathBuf, O
     let mut marked = Vec::new();
     for path in entries_if_any(dir)?.iter().map(DirEntry::path) {
         if let (Some(stem), true) = (path.file_stem(), path.extension() == Some(OsStr::new(extension))) {
-            let since = match fs::metadata(&path).and_then(|meta| meta.modified()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                since => Some(since.map_err(failed("look at", &path))?),
-            };
-            marked.push((stem.into(), since));
+            let since = if_found(fs::metadata(&path).and_then(|meta| meta.modified()));
+            marked.push((stem.into(), since.map_err(failed("look at", &path))?));
         }
     }
     Ok(marked)

@@ -56,9 +56,6 @@ impl PartsOf {
     }
 
     /// Returns the kept parts of a state that declares `tips`; `None`: there are none.
-    ///
-    /// # Errors
-    /// It cannot be looked up.
     pub(super) async fn kept(&self, state_id: EventId, tips: BTreeSet<Oid>) -> Result<Option<KeptParts>, ReadError> {
         let object_dir = self.object_dir(&state_id);
         let looked_for = object_dir.clone();
@@ -79,9 +76,6 @@ impl PartsOf {
 
     /// Returns which of `oids` are kept, by state, after [`PartsOf::finish_moving_in`] if it is among those locked.
     /// Blocks.
-    ///
-    /// # Errors
-    /// It cannot be finished, listed or looked up.
     pub(super) fn finish_and_read(&self, locked: &BTreeSet<Coordinate>, oids: &[Oid]) -> Result<Parts, ReadError> {
         if locked.contains(self.coordinate()) {
             self.finish_moving_in()?;
@@ -97,9 +91,6 @@ impl PartsOf {
     }
 
     /// Moves what `quarantine` holds to the other parts of a state. It is one pack: all of it is there or nothing.
-    ///
-    /// # Errors
-    /// [`FileError`] if a file cannot be moved.
     pub(super) async fn keep(&self, state_id: &EventId, quarantine: Quarantine) -> Result<(), FileError> {
         let (own, to, repository) = (self.path.clone(), self.object_dir(state_id), self.repository.clone());
         in_background(move || {
@@ -199,9 +190,8 @@ mod tests {
             .kept(state_id('a'), before.iter().copied().collect())
             .await
             .unwrap();
-        let have = (&parts.repository, kept.as_ref());
-        let limits = IngestLimits::default();
-        let pack = Quarantine::copy(&[from.object_dir()], &[tip], have, &limits).await;
+        let (have, limits) = (&parts.repository, IngestLimits::default());
+        let pack = Quarantine::copy(&[from.object_dir()], &[tip], have, kept.as_ref(), &limits).await;
         parts.keep(&state_id('a'), pack.unwrap()).await.unwrap();
     }
 

@@ -18,9 +18,6 @@ use crate::repositories::layout::in_background;
 use crate::repositories::repository::Repository;
 
 /// Reads who offered what in the repository at `repository`. A line that nobody wrote whole is left out. Blocks.
-///
-/// # Errors
-/// [`FileError`] if the file is there and cannot be read.
 pub(super) fn read_authors(repository: &Path) -> Result<BTreeMap<EventId, PublicKey>, FileError> {
     let path = repository.join(FILE);
     let mut text = String::new();
@@ -55,7 +52,6 @@ impl Repository {
         .await
     }
 
-    /// Replaces the notes.
     pub(super) async fn write_authors(&self, authors: &BTreeMap<EventId, PublicKey>) -> Result<(), FileError> {
         let path = self.path().join(FILE);
         let lines = authors
@@ -71,7 +67,6 @@ impl Repository {
     }
 }
 
-/// The file, in a repository.
 const FILE: &str = "grasp-pull-requests";
 
 /// 250,000 lines: more refs than any limit allows.

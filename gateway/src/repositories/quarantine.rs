@@ -3,7 +3,6 @@
 //! repository if there is none.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -18,6 +17,7 @@ use crate::repositories::fsck;
 use crate::repositories::generation::WholeWith;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
@@ -41,17 +41,11 @@ pub(crate) struct Quarantine {
 
 impl Quarantine {
     /// Opens a quarantine for `repository`, to whose objects those in it may refer; it need not be on disk.
-    ///
-    /// # Errors
-    /// [`FileError`] if a directory or file cannot be made.
     pub(crate) async fn open(repository: &Repository) -> Result<Self, FileError> {
         Self::open_beside(repository, None).await
     }
 
     /// As [`Quarantine::open`]; the objects may refer to those that are kept aside too.
-    ///
-    /// # Errors
-    /// The same.
     pub(super) async fn open_beside(repository: &Repository, kept: Option<&KeptParts>) -> Result<Self, FileError> {
         let repository = repository.clone();
         let kept = kept.cloned();
@@ -99,9 +93,6 @@ impl Quarantine {
     }
 
     /// Whether the checked objects are known to be still complete. Under the repository's lock this stays so.
-    ///
-    /// # Errors
-    /// [`FileError`] if the repository, or the kept parts, cannot be read.
     pub(super) async fn is_still_whole(&self) -> Result<bool, FileError> {
         let (whole_with, kept) = (self.whole_with.clone(), self.kept.clone());
         let path = self.repository.path().to_owned();
@@ -128,9 +119,6 @@ impl Quarantine {
 
     /// As [`Quarantine::migrate`]; a repository that is not on disk gets these refs, unless git would refuse them.
     /// Returns whether it was not: then it is durable where it is now.
-    ///
-    /// # Errors
-    /// The same.
     pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<bool, RepositoryError> {
         in_background(move || {
             if !is_repository(self.repository.path()) {
@@ -190,7 +178,6 @@ impl Quarantine {
             })
     }
 
-    /// Returns the repository that it is for.
     pub(super) fn repository(&self) -> &Repository {
         &self.repository
     }
@@ -202,9 +189,6 @@ impl Quarantine {
 
 impl Repository {
     /// Makes it, empty, unless it is there.
-    ///
-    /// # Errors
-    /// [`FileError`] if it is not there afterwards.
     pub(super) async fn create(&self) -> Result<(), FileError> {
         match self.exists().await {
             true => Ok(()),
@@ -216,11 +200,8 @@ impl Repository {
 impl Drop for Quarantine {
     /// Removes a few files at once, rather than in a task that a runtime which goes down would not run.
     fn drop(&mut self) {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "cannot remove a quarantine; the next start removes it");
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(error) = if_found(fs::remove_dir_all(&self.path)) {
+            tracing::warn!(%error, "cannot remove a quarantine; the next start removes it");
         }
     }
 }
@@ -245,7 +226,7 @@ mod tests {
         let mut quarantines = Vec::new();
         let (from, limits) = ([source.object_dir()], IngestLimits::default());
         for commit in commits {
-            let copied = Quarantine::copy(&from, &[commit], (&repository, None), &limits).await;
+            let copied = Quarantine::copy(&from, &[commit], &repository, None, &limits).await;
             quarantines.push(copied.unwrap());
         }
         assert!(!repository.exists().await);

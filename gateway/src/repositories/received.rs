@@ -15,7 +15,6 @@ use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::surplus::NewPacks;
 
-/// The objects of a push.
 #[must_use = "dropping it removes the objects in it"]
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -61,8 +60,7 @@ impl Received {
             let here = object_kinds(readable.clone(), tips.iter().copied().collect()).await?;
             let here: Vec<Oid> = here.into_keys().collect();
             tracing::debug!(tips = here.len(), "a push has undeclared objects: they are left out");
-            let have = (whole.repository(), kept.as_ref());
-            declared = Some(Quarantine::copy(&readable, &here, have, limits).await?);
+            declared = Some(Quarantine::copy(&readable, &here, whole.repository(), kept.as_ref(), limits).await?);
         }
         Ok(Self {
             whole,
@@ -77,21 +75,12 @@ impl Received {
         self.kept.as_ref().map(|kept| kept.state_id)
     }
 
-    /// Returns all of it.
     pub(crate) fn whole(&self) -> &Quarantine {
         &self.whole
     }
 
-    /// Returns all of it, where nothing else is made of it.
-    pub(super) fn into_whole(self) -> Quarantine {
-        self.whole
-    }
-
     /// Returns what these tips need, and nothing else. Where it was sorted for others, another state is meant than
     /// then.
-    ///
-    /// # Errors
-    /// They are not there, or not whole.
     pub(super) async fn into_declared(
         self,
         tips: &BTreeSet<Oid>,
@@ -101,8 +90,8 @@ impl Received {
             return Ok(self.declared.unwrap_or(self.whole));
         }
         let tips: Vec<Oid> = tips.iter().copied().collect();
-        let have = (self.whole.repository(), self.kept.as_ref());
-        Quarantine::copy(&readable(&self.whole), &tips, have, limits).await
+        let (have, kept) = (self.whole.repository(), self.kept.as_ref());
+        Quarantine::copy(&readable(&self.whole), &tips, have, kept, limits).await
     }
 }
 

@@ -82,9 +82,6 @@ impl Repository {
     }
 
     /// Returns how many refs have files of their own; 0: too few to be packed for that alone.
-    ///
-    /// # Errors
-    /// The refs cannot be read.
     pub(super) async fn loose_refs_to_pack(&self) -> Result<usize, ReadError> {
         let path = self.path().to_owned();
         let read = in_background(move || read_refs(&path, None)).await?;
@@ -126,9 +123,7 @@ pub(super) fn lay_out_refs(laid_out: &Path, transaction: &RefTransaction) -> Res
     Ok(())
 }
 
-/// How a transaction was applied.
 enum Applied {
-    /// There is no more to do.
     Whole,
     /// It is one ref, which git writes as a file of its own.
     LeftToGit(RefUpdate),
@@ -403,7 +398,6 @@ const LOOSE_MAX: usize = 64;
 /// For as long an operator's git that packs refs is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-/// Between two looks whether it has ended.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Locks are waited for 3 s (refs) and 5 s (packed-refs), see serving.gitconfig; the rest is syncing.

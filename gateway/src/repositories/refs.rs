@@ -33,7 +33,6 @@ pub(crate) struct RefSnapshot {
     pub(crate) refs: BTreeMap<RefName, Oid>,
     /// What those refs point at in the end that hold an annotated tag.
     pub(crate) peeled: BTreeMap<RefName, Oid>,
-    /// The content of `HEAD`.
     pub(crate) head: Head,
 }
 
@@ -156,7 +155,6 @@ pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Opti
     }))
 }
 
-/// What the files said, one after the other.
 struct RefReading {
     head: Head,
     loose: BTreeMap<RefName, Oid>,
@@ -168,25 +166,66 @@ struct RefReading {
 
 impl RefReading {
     fn of(path: &Path) -> Result<Option<Self>, ReadError> {
-        let mut reader = RefReader::default();
         let head_path = path.join("HEAD");
         let packed_path = path.join("packed-refs");
-        reader.stamps.push(Stamp::of(&head_path));
+        let head_stamp = Stamp::of(&head_path);
         let Some(head) = read_small(&head_path)? else {
             return Ok(None);
         };
-        let head = parse_head(&head).ok_or(ReadError::Malformed { path: head_path })?;
-        reader.walk(&path.join("refs"), "refs")?;
-        reader.stamps.push(Stamp::of(&packed_path));
-        let packed = read_whole(&packed_path)?.unwrap_or_default();
-        let packed = PackedRefs::parse(&packed).ok_or(ReadError::Malformed { path: packed_path })?;
-        Ok(Some(Self {
-            head,
-            loose: reader.loose,
-            packed,
-            stamps: reader.stamps,
-            loose_stamps: reader.loose_stamps,
-        }))
+        let mut reading = Self {
+            head: parse_head(&head).ok_or(ReadError::Malformed { path: head_path })?,
+            loose: BTreeMap::new(),
+            packed: PackedRefs::default(),
+            stamps: vec![head_stamp],
+            loose_stamps: Vec::new(),
+        };
+        reading.walk(&path.join("refs"), "refs")?;
+        reading.stamps.push(Stamp::of(&packed_path));
+        let packed = unless_vanished(fs::read(&packed_path)).map_err(failed("read", &packed_path))?;
+        let packed = PackedRefs::parse(&String::from_utf8_lossy(&packed.unwrap_or_default()));
+        reading.packed = packed.ok_or(ReadError::Malformed { path: packed_path })?;
+        Ok(Some(reading))
+    }
+
+    /// Reads every loose ref below `dir`, whose name is `prefix`. What vanishes meanwhile is packed or deleted.
+    fn walk(&mut self, dir: &Path, prefix: &str) -> Result<(), ReadError> {
+        self.stamps.push(Stamp::of(dir));
+        let Some(entries) = unless_vanished(fs::read_dir(dir)).map_err(failed("read", dir))? else {
+            return Ok(());
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed("read", dir))?;
+            let path = entry.path();
+            let Some(file_name) = entry.file_name().to_str().map(str::to_owned) else {
+                continue;
+            };
+            let name = format!("{prefix}/{file_name}");
+            if entry.file_type().map_err(failed("read", &path))?.is_dir() {
+                self.walk(&path, &name)?;
+            } else if let Ok(name) = name.parse::<RefName>() {
+                // A name that does not parse is a `.lock`, or nothing that this server made.
+                self.read_loose(&path, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_loose(&mut self, path: &Path, name: RefName) -> Result<(), ReadError> {
+        let stamp = Stamp::of(path);
+        let Some(content) = read_small(path)? else {
+            return Ok(());
+        };
+        if content.starts_with("ref: ") {
+            // Symbolic refs beside HEAD are not served; nothing here makes them.
+            return Ok(());
+        }
+        let oid = content
+            .trim_end()
+            .parse()
+            .map_err(|_| ReadError::Malformed { path: path.to_owned() })?;
+        self.loose.insert(name, oid);
+        self.loose_stamps.push(stamp);
+        Ok(())
     }
 
     /// Whether the refs that were read first are still valid now that `packed-refs` was read. A transaction removes
@@ -226,60 +265,6 @@ fn peel_unknown(
     Ok(())
 }
 
-#[derive(Debug, Default)]
-struct RefReader {
-    loose: BTreeMap<RefName, Oid>,
-    /// Of directories.
-    stamps: Vec<Stamp>,
-    /// Of files.
-    loose_stamps: Vec<Stamp>,
-}
-
-impl RefReader {
-    /// Reads every loose ref below `dir`, whose name is `prefix`. What vanishes meanwhile is packed or deleted.
-    fn walk(&mut self, dir: &Path, prefix: &str) -> Result<(), ReadError> {
-        self.stamps.push(Stamp::of(dir));
-        let entries = match fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(error) if vanished(&error) => return Ok(()),
-            Err(error) => return Err(failed("read", dir)(error).into()),
-        };
-        for entry in entries {
-            let entry = entry.map_err(failed("read", dir))?;
-            let path = entry.path();
-            let Some(file_name) = entry.file_name().to_str().map(str::to_owned) else {
-                continue;
-            };
-            let name = format!("{prefix}/{file_name}");
-            if entry.file_type().map_err(failed("read", &path))?.is_dir() {
-                self.walk(&path, &name)?;
-            } else if let Ok(name) = name.parse::<RefName>() {
-                // A name that does not parse is a `.lock`, or nothing that this server made.
-                self.read_loose(&path, name)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_loose(&mut self, path: &Path, name: RefName) -> Result<(), ReadError> {
-        let stamp = Stamp::of(path);
-        let Some(content) = read_small(path)? else {
-            return Ok(());
-        };
-        if content.starts_with("ref: ") {
-            // Symbolic refs beside HEAD are not served; nothing here makes them.
-            return Ok(());
-        }
-        let oid = content
-            .trim_end()
-            .parse()
-            .map_err(|_| ReadError::Malformed { path: path.to_owned() })?;
-        self.loose.insert(name, oid);
-        self.loose_stamps.push(stamp);
-        Ok(())
-    }
-}
-
 fn parse_head(content: &str) -> Option<Head> {
     let content = content.trim_end();
     match content.strip_prefix("ref:") {
@@ -293,34 +278,27 @@ fn read_small(path: &Path) -> Result<Option<String>, ReadError> {
     let mut content = String::new();
     let read = File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_string(&mut content));
     match read {
-        Ok(_) => Ok(Some(content)),
-        Err(error) if vanished(&error) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(ReadError::Malformed { path: path.to_owned() }),
-        Err(error) => Err(failed("read", path)(error).into()),
+        read => {
+            let read = unless_vanished(read).map_err(failed("read", path))?;
+            Ok(read.map(|_| content))
+        }
     }
 }
 
-fn read_whole(path: &Path) -> Result<Option<String>, ReadError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if vanished(&error) => Ok(None),
-        Err(error) => Err(failed("read", path)(error).into()),
+/// Returns what was read; `None`: the path is gone, or has changed between file and directory.
+fn unless_vanished<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    match read {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | IsADirectory) => Ok(None),
+        read => read.map(Some),
     }
-}
-
-/// Whether a path is gone, or has changed between file and directory.
-fn vanished(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
-    )
 }
 
 /// How often refs are read that change all the while: a transaction replaces files within a millisecond, and a lock
 /// that stays was left by a killed git.
 const READINGS_MAX: usize = 20;
 
-/// Before they are read again.
 const READ_AGAIN: Duration = Duration::from_millis(1);
 
 /// A symbolic `HEAD` can be as long as a path.

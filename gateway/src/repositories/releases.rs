@@ -17,7 +17,6 @@ use crate::repositories::objects::ReadError;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 
-/// A tag.
 #[derive(Debug)]
 pub(crate) struct TaggedRelease {
     /// Without `refs/tags/`.
@@ -31,9 +30,6 @@ pub(crate) struct TaggedRelease {
 impl Repository {
     /// Reads the latest releases among `refs`, the newest first: of thousands of tags, among those that have the
     /// highest versions.
-    ///
-    /// # Errors
-    /// An object that exists cannot be read.
     pub(crate) async fn releases(&self, refs: Arc<RefSnapshot>) -> Result<Vec<TaggedRelease>, ReadError> {
         let object_dir = self.object_dir();
         in_background(move || {
@@ -126,10 +122,8 @@ const TAGS_READ_MAX: usize = 2000;
 /// Of these: as many tags of some 500 bytes as are read, or fewer.
 const TAGS_BYTES_MAX: usize = 1 << 20;
 
-/// In a feed.
 const RELEASES_MAX: usize = 20;
 
-/// Of the shown part of a message.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::repositories::creation::lay_out;
 use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::put_in_place;
 use crate::repositories::hosted_index::HostedIndex;
+use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
@@ -44,9 +45,6 @@ impl RepositoryStore {
     /// Takes the repositories of `layout`, and makes the empty one that virtual repositories are served from.
     ///
     /// `cached_refs_max` bounds the refs held in memory, over all repositories.
-    ///
-    /// # Errors
-    /// [`FileError`] if the empty repository cannot be made.
     pub(crate) async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, FileError> {
         let (empty, beside) = (layout.empty_repository(), layout.fresh_quarantine());
         in_background(move || {
@@ -80,30 +78,23 @@ impl RepositoryStore {
     }
 
     /// Returns the refs of the repository at `path`, as [`Repository::cached_refs`] does.
-    ///
-    /// # Errors
-    /// As [`Repository::refs`].
     pub(crate) async fn cached_refs_of(&self, path: PathBuf) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
         let this = self.clone();
         in_background(move || this.inner.cache.snapshot(&path)).await
     }
 
-    /// Returns those whose refs have changed.
     pub(super) fn touched(&self) -> &TouchedRepositories {
         &self.inner.touched
     }
 
-    /// Returns the names of those that are hosted.
     pub(crate) fn hosted(&self) -> &HostedIndex {
         &self.inner.hosted
     }
 
-    /// Returns the git that works on them.
     pub(crate) fn git(&self) -> &Git {
         &self.inner.git
     }
 
-    /// Returns the directory they are in.
     pub(crate) fn layout(&self) -> &Layout {
         &self.inner.layout
     }
@@ -118,12 +109,10 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Returns whose repository it is.
     pub(crate) fn coordinate(&self) -> &Coordinate {
         &self.coordinate
     }
 
-    /// Returns its directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -133,12 +122,10 @@ impl Repository {
         self.path.join("objects")
     }
 
-    /// Returns the store that it is read and changed with.
     pub(crate) fn store(&self) -> &RepositoryStore {
         &self.store
     }
 
-    /// Lists it among those that are hosted, or does not.
     pub(super) fn list(&self, is_hosted: bool) {
         match is_hosted {
             true => self.store.hosted().add([self.coordinate.clone()]),
@@ -146,7 +133,6 @@ impl Repository {
         }
     }
 
-    /// Whether it is on disk.
     pub(crate) async fn exists(&self) -> bool {
         let path = self.path.clone();
         in_background(move || is_repository(&path)).await
@@ -176,24 +162,29 @@ impl Repository {
 
     /// Returns the tips of its refs and its existing objects among them: a repository with these needs nothing that
     /// they reach. If git is given one that is lost, it walks nothing at all.
-    ///
-    /// # Errors
-    /// As [`Repository::refs`], and if an object that exists cannot be read.
     pub(super) async fn tips(&self) -> Result<Vec<Oid>, ReadError> {
         let refs = self.refs().await?.map(|snapshot| snapshot.refs).unwrap_or_default();
         let here = object_kinds(vec![self.object_dir()], refs.into_values().collect()).await?;
         Ok(here.into_keys().collect())
     }
 
+    /// Returns the input of `git rev-list --stdin` for what `tips` reach and neither its refs nor the kept parts do.
+    pub(super) async fn revisions_lacking<'t>(
+        &self,
+        tips: impl IntoIterator<Item = &'t Oid>,
+        kept: Option<&KeptParts>,
+    ) -> Result<String, ReadError> {
+        let wanted: String = tips.into_iter().map(|tip| format!("{tip}\n")).collect();
+        let of_refs = self.tips().await?;
+        let here = of_refs.iter().chain(kept.into_iter().flat_map(|kept| &kept.tips));
+        Ok(here.fold(wanted, |revs, tip| revs + &format!("^{tip}\n")))
+    }
+
     /// Returns its refs, from memory if the disk shows no change; `None` if it is not on disk.
-    ///
-    /// # Errors
-    /// As [`Repository::refs`].
     pub(crate) async fn cached_refs(&self) -> Result<Option<Arc<RefSnapshot>>, ReadError> {
         self.store.cached_refs_of(self.path.clone()).await
     }
 
-    /// Drops what [`Repository::cached_refs`] remembers.
     pub(crate) fn forget_refs(&self) {
         self.store.inner.cache.forget(&self.path);
     }

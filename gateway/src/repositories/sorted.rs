@@ -55,7 +55,6 @@ impl<T: Ord> SortedPieces<T> {
         true
     }
 
-    /// Returns how many there are.
     pub(super) fn len(&self) -> usize {
         self.count
     }

@@ -23,9 +23,7 @@ pub(crate) struct Spool {
     bytes: u64,
 }
 
-/// What a spool holds in the end.
 pub(super) enum Spooled {
-    /// All of it.
     Memory(Vec<u8>),
     /// A file, at its start.
     File(File),
@@ -43,7 +41,6 @@ impl Spool {
         }
     }
 
-    /// Returns how many bytes have come.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -82,10 +79,6 @@ impl Spool {
         Ok(())
     }
 
-    /// Ends the pack and returns the spooled bytes.
-    ///
-    /// # Errors
-    /// [`IngestError`] if it is too short for a pack, or the disk failed.
     pub(super) async fn finish(self) -> Result<Spooled, IngestError> {
         match self.bytes {
             0 => return Err(IngestError::NoPack),
@@ -116,7 +109,6 @@ impl Spool {
     }
 }
 
-/// Reports that a pack could not be written.
 fn unwritten(directory: &Path) -> impl FnOnce(io::Error) -> IngestError {
     let failed = failed("write a pack in", directory);
     move |error| failed(error).into()

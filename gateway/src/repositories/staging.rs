@@ -26,12 +26,12 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
-use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
 use crate::repositories::surplus::NewPacks;
@@ -57,39 +57,13 @@ impl Staging {
         self.path.join(event_id.to_hex()).join(commit_oid.to_string())
     }
 
-    /// Whether objects are staged under these names.
     pub(crate) async fn exists(&self, event_id: &EventId, commit_oid: &Oid) -> bool {
         let path = self.object_dir(event_id, commit_oid);
         in_background(move || path.is_dir()).await
     }
 
-    /// Moves the content of `quarantine` to these names; existing objects stay.
-    ///
-    /// # Errors
-    /// [`FileError`] if a file cannot be moved.
-    pub(super) async fn put(
-        &self,
-        event_id: &EventId,
-        commit_oid: &Oid,
-        quarantine: Quarantine,
-    ) -> Result<(), FileError> {
-        self.place(event_id, commit_oid, &quarantine, move_packs).await
-    }
-
-    /// Puts what `quarantine` holds to these names too: on the disk it stands once.
-    ///
-    /// # Errors
-    /// [`FileError`] if a file cannot be put there.
-    pub(super) async fn share(
-        &self,
-        event_id: &EventId,
-        commit_oid: &Oid,
-        quarantine: &Quarantine,
-    ) -> Result<(), FileError> {
-        self.place(event_id, commit_oid, quarantine, share_packs).await
-    }
-
-    async fn place(
+    /// Moves the content of `quarantine` to these names, or shares it with them; existing objects stay.
+    pub(super) async fn place(
         &self,
         event_id: &EventId,
         commit_oid: &Oid,
@@ -160,7 +134,7 @@ impl Staging {
             .await?
         {
             let from = [path.clone(), to];
-            let needed = Quarantine::copy(&from, &[*commit_oid], (&self.repository, None), limits).await?;
+            let needed = Quarantine::copy(&from, &[*commit_oid], &self.repository, None, limits).await?;
             return Ok(needed.migrate().await?);
         }
         Ok(in_background(move || move_packs(&path, &to)).await?)
@@ -170,9 +144,6 @@ impl Staging {
 /// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that
 /// `tips` need, and notes that. It is known unless objects have left the repository since those beside it were checked.
 /// Call it under the lock of the repository.
-///
-/// # Errors
-/// As [`check_complete`].
 pub(super) async fn check_aside(
     repository: &Repository,
     object_dir: &Path,
@@ -198,9 +169,7 @@ pub(super) async fn check_complete(
     object_dirs: &[PathBuf],
     tips: &BTreeSet<Oid>,
 ) -> Result<(), RepositoryError> {
-    let mut revs: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
-    let of_refs = repository.tips().await?;
-    revs.extend(of_refs.iter().map(|tip| format!("^{tip}\n")));
+    let revs = repository.revisions_lacking(tips, None).await?;
     let checked = repository
         .store()
         .git()
@@ -233,9 +202,6 @@ const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "cor
 
 /// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably,
 /// with a note of what they are complete with. Blocks.
-///
-/// # Errors
-/// [`FileError`] if a file cannot be put there.
 pub(super) fn place_aside(
     repository: &Repository,
     own: &Path,
@@ -336,9 +302,6 @@ fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
 
 /// Returns the object directories beside a repository: of commits that are staged, and of states that came in parts.
 /// Blocks.
-///
-/// # Errors
-/// [`FileError`] if they cannot be listed.
 pub(super) fn object_dirs_aside(repository: &Repository) -> Result<Vec<PathBuf>, FileError> {
     let (layout, coordinate) = (repository.store().layout(), repository.coordinate());
     let mut dirs = directories_in(&layout.parts(coordinate))?;
@@ -354,19 +317,11 @@ fn directories_in(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 /// Removes the directory of a repository aside, and the one that it is in, if nothing is kept there. Blocks.
-///
-/// # Errors
-/// [`FileError`] if it cannot be listed or removed.
 pub(super) fn remove_unless_in_use(own: &Path) -> Result<(), FileError> {
     if !names(own)?.iter().all(|name| name == COORDINATE_FILE) {
         return Ok(());
     }
-    match fs::remove_dir_all(own) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", own)(error));
-        }
-        Ok(()) | Err(_) => {}
-    }
+    if_found(fs::remove_dir_all(own)).map_err(failed("remove", own))?;
     // That of all with the same identifier, or of the same owner, unless there is more.
     match own.parent() {
         Some(parent) => remove_if_empty(parent),
@@ -418,7 +373,7 @@ mod tests {
 
     async fn quarantine(from: &Repository, tip: Oid, have: &Repository) -> Quarantine {
         let dirs = [from.object_dir()];
-        Quarantine::copy(&dirs, &[tip], (have, None), &IngestLimits::default())
+        Quarantine::copy(&dirs, &[tip], have, None, &IngestLimits::default())
             .await
             .unwrap()
     }
@@ -459,7 +414,7 @@ mod tests {
 
         // The repository is virtual and stays so.
         staging
-            .put(&id, &two, quarantine(&fork, two, &upstream).await)
+            .place(&id, &two, &quarantine(&fork, two, &upstream).await, move_packs)
             .await
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
@@ -502,7 +457,7 @@ mod tests {
         let (a, b) = (event_id('a'), event_id('b'));
         for (id, oid) in [(a, one), (a, two), (a, two), (b, one)] {
             staging
-                .put(&id, &oid, quarantine(&fork, oid, &upstream).await)
+                .place(&id, &oid, &quarantine(&fork, oid, &upstream).await, move_packs)
                 .await
                 .unwrap();
         }
@@ -523,7 +478,7 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         let quarantine = quarantine(&fork, one, &upstream).await;
-        staging.put(&a, &one, quarantine).await.unwrap();
+        staging.place(&a, &one, &quarantine, move_packs).await.unwrap();
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
@@ -544,7 +499,10 @@ mod tests {
         let [a, b] = ['a', 'b'].map(event_id);
         for (repository, id) in [(&one_is_bad, a), (&whole, a), (&whole, b)] {
             let quarantine = quarantine(&fork, one, repository).await;
-            Staging::of(repository).put(&id, &one, quarantine).await.unwrap();
+            Staging::of(repository)
+                .place(&id, &one, &quarantine, move_packs)
+                .await
+                .unwrap();
         }
         fs::write(Staging::of(&one_is_bad).path.join(b.to_hex()), "no directory").unwrap();
         let bad = Staging::of(&all_bad).path;
@@ -573,7 +531,7 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         staging
-            .put(&a, &one, quarantine(&fork, one, &upstream).await)
+            .place(&a, &one, &quarantine(&fork, one, &upstream).await, move_packs)
             .await
             .unwrap();
         let (place, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));
@@ -605,7 +563,7 @@ mod tests {
         let upstream = world.repository("upstream");
         upstream.create().await.unwrap();
         let staging = Staging::of(&upstream);
-        staging.put(&event_id('a'), &two, partial).await.unwrap();
+        staging.place(&event_id('a'), &two, &partial, move_packs).await.unwrap();
 
         let admitted = staging.admit(&event_id('a'), &two, &IngestLimits::default()).await;
 

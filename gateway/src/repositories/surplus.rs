@@ -41,9 +41,6 @@ impl NewPacks {
     }
 
     /// Whether the packs have an object that is already kept aside.
-    ///
-    /// # Errors
-    /// [`ReadError`] if they cannot be read.
     pub(super) async fn repeat_kept(&self) -> Result<bool, ReadError> {
         let Some(kept) = &self.kept else { return Ok(false) };
         let (object_dir, kept) = (self.object_dir.clone(), kept.object_dir.clone());
@@ -51,9 +48,6 @@ impl NewPacks {
     }
 
     /// Whether the packs have an object that neither `tips` reach nor the repository has.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if they cannot be read, or if git cannot walk them.
     pub(super) async fn have_surplus(
         &self,
         tips: &BTreeSet<Oid>,
@@ -96,10 +90,7 @@ impl NewPacks {
             .spawn(Stdio::piped())?;
         let stdout = rev_list.stdout.take();
         let here = tips.iter().filter(|tip| marks.have(tip));
-        let mut revs: String = here.map(|tip| format!("{tip}\n")).collect();
-        let of_refs = self.repository.tips().await?;
-        let kept = kept.into_iter().flat_map(|kept| &kept.tips);
-        revs.extend(of_refs.iter().chain(kept).map(|tip| format!("^{tip}\n")));
+        let revs = self.repository.revisions_lacking(here, kept).await?;
         let (walked, marked) = tokio::join!(rev_list.output(revs.as_bytes(), 0, max), marks.mark_printed(stdout));
         marked.map_err(GitError::run("rev-list"))?;
         let walked = ended("rev-list", max, walked)?;

@@ -5,7 +5,6 @@ use std::fs;
 use std::fs::DirEntry;
 use std::fs::File;
 use std::fs::TryLockError;
-use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -13,6 +12,8 @@ use crate::logged::logged;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::entries;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
+use crate::repositories::layout::remove_file;
 
 /// Removes the work in progress of instances that are gone, and the locks of such instances; returns how many pieces of
 /// work. Blocks.
@@ -52,12 +53,8 @@ fn sweep_work(path: &Path, lock_path: &Path) -> Result<bool, FileError> {
         true => fs::remove_dir_all(path),
         false => fs::remove_file(path),
     };
-    match swept {
-        Ok(()) => Ok(true),
-        // Another gateway sweeps too.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(failed("sweep", path)(error)),
-    }
+    // Another gateway sweeps too.
+    Ok(if_found(swept).map_err(failed("sweep", path))?.is_some())
 }
 
 /// Removes the lock of an instance unless it lives.
@@ -66,18 +63,13 @@ fn sweep_lock(path: &Path) -> Result<(), FileError> {
     let Some(Some(_locked)) = lock_of_dead_instance(path)? else {
         return Ok(());
     };
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("sweep", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    remove_file(path)
 }
 
 /// Returns `None` if the instance lives, and its lock (`Some(None)`: already removed) if it is gone.
 fn lock_of_dead_instance(path: &Path) -> Result<Option<Option<File>>, FileError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
-        Err(error) => return Err(failed("open", path)(error)),
+    let Some(file) = if_found(File::open(path)).map_err(failed("open", path))? else {
+        return Ok(Some(None));
     };
     match file.try_lock() {
         Ok(()) => Ok(Some(Some(file))),

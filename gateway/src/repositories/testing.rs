@@ -50,7 +50,7 @@ pub(crate) async fn copy_objects(
     into: &Repository,
     limits: &IngestLimits,
 ) -> Result<(), RepositoryError> {
-    let needed = Quarantine::copy(from, tips, (into, None), limits).await?;
+    let needed = Quarantine::copy(from, tips, into, None, limits).await?;
     Ok(needed.migrate().await?)
 }
 

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
+use parking_lot::Mutex;
 use shared::nip34::Coordinate;
 use tokio::sync::Notify;
 
@@ -27,7 +25,7 @@ struct Waiting {
 impl TouchedRepositories {
     /// Notes a repository. If too many wait, or if its maintenance failed, it is left to the daily re-check.
     pub(crate) fn note(&self, coordinate: &Coordinate) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         let is_meant = waiting.queue.len() < WAITING_MAX && !waiting.left_out.contains(coordinate);
         if is_meant && waiting.queued.insert(coordinate.clone()) {
             waiting.queue.push_back(coordinate.clone());
@@ -37,20 +35,18 @@ impl TouchedRepositories {
 
     /// As [`TouchedRepositories::note`], once a day for each repository.
     pub(crate) fn note_daily(&self, coordinate: &Coordinate) {
-        self.waiting().left_out.remove(coordinate);
+        self.waiting.lock().left_out.remove(coordinate);
         self.note(coordinate);
     }
 
-    /// Notes that the maintenance of a repository failed.
     pub(crate) fn leave_out(&self, coordinate: &Coordinate) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         if waiting.left_out.len() >= WAITING_MAX {
             waiting.left_out.clear();
         }
         waiting.left_out.insert(coordinate.clone());
     }
 
-    /// Waits for the next one, and takes it.
     pub(crate) async fn next(&self) -> Coordinate {
         loop {
             if let Some(coordinate) = self.take() {
@@ -61,14 +57,10 @@ impl TouchedRepositories {
     }
 
     fn take(&self) -> Option<Coordinate> {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         let coordinate = waiting.queue.pop_front()?;
         waiting.queued.remove(&coordinate);
         Some(coordinate)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -22,7 +22,6 @@ pub(crate) struct DiskWalk {
     position: Option<Position>,
 }
 
-/// Where a walk is.
 #[derive(Debug)]
 struct Position {
     layout: Layout,
@@ -32,10 +31,8 @@ struct Position {
     inner: Option<ReadDir>,
 }
 
-/// The kind of directories.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WalkOf {
-    /// Repositories.
     Repositories,
     /// The staged objects of repositories, which may be virtual.
     Staged,
@@ -44,7 +41,6 @@ pub(super) enum WalkOf {
 }
 
 impl DiskWalk {
-    /// Begins a walk.
     pub(super) fn new(layout: Layout, of: WalkOf) -> Self {
         Self {
             position: Some(Position {

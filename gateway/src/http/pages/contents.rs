@@ -14,7 +14,6 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Renders the contents, into at most so many bytes.
     pub(crate) fn new(read: &HeadContents, bytes_max: usize) -> Self {
         let rows: String = read.commits.iter().map(commit_row).collect();
         let commits = match rows.is_empty() {
@@ -36,7 +35,6 @@ impl Contents {
         }
     }
 
-    /// Returns how many bytes it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.readme.len() + self.commits.len()
     }
@@ -61,10 +59,8 @@ const README_BYTES_MAX: usize = 16 * 1024;
 /// Around a README.
 const README_FRAME_BYTES: usize = 128;
 
-/// Of the title of a commit.
 const TITLE_CHARS_MAX: usize = 100;
 
-/// Of the name of an author.
 const AUTHOR_CHARS_MAX: usize = 40;
 
 /// Of a time, the day.

@@ -62,7 +62,6 @@ const FIRST_TIME: &str = "1970-01-01T00:00:00+00:00";
 /// Of a tag.
 const NAME_CHARS_MAX: usize = 100;
 
-/// Of what its author wrote.
 const MESSAGE_CHARS_MAX: usize = 400;
 
 #[cfg(test)]

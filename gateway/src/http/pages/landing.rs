@@ -12,7 +12,6 @@ use crate::repositories::hosted_index::HostedPage;
 use wire::path::npub;
 use wire::path::repository_path;
 
-/// A visitor's search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Search {
     /// The beginning of a word of a repository's name; empty: any.
@@ -35,7 +34,6 @@ impl Search {
         search
     }
 
-    /// Returns where another page of the same search is.
     fn location(&self, page: usize) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.name.is_empty() {
@@ -46,7 +44,6 @@ impl Search {
     }
 }
 
-/// The landing page.
 pub(crate) fn landing(service: &Service, search: &Search, hosted: &HostedPage) -> String {
     let origin = escape(&service.http_origin());
     let body = format!(

@@ -19,7 +19,6 @@ pub(crate) struct PageHead<'h> {
     pub(crate) title: &'h str,
     /// After how long a browser asks for it again.
     pub(crate) reload_secs: Option<u32>,
-    /// The path of the Atom feed.
     pub(crate) feed: Option<&'h str>,
 }
 
@@ -72,7 +71,6 @@ fn page(service: &Service, title: &str, feed: Option<&str>, body: &str) -> Strin
     document(&head, body)
 }
 
-/// Returns a whole document.
 pub(crate) fn document(head: &PageHead<'_>, body: &str) -> String {
     let reload = head
         .reload_secs

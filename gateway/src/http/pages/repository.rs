@@ -93,7 +93,6 @@ impl<'f> Outline<'f> {
         room - room % ROOM_STEP_BYTES
     }
 
-    /// Returns the page.
     pub(crate) fn page(&self, contents: &Contents) -> String {
         let Contents { readme, commits } = contents;
         let (opening, refs, maintainers) = (&self.opening, &self.refs, &self.maintainers);
@@ -207,10 +206,8 @@ const MAINTAINERS_SHOWN_MAX: usize = 20;
 /// Of a name; identifiers are no longer.
 const NAME_CHARS_MAX: usize = 255;
 
-/// Of the title of the page.
 const TITLE_CHARS_MAX: usize = 100;
 
-/// Of a description.
 const DESCRIPTION_CHARS_MAX: usize = 1000;
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -11,6 +10,7 @@ use std::time::SystemTime;
 
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::maintenance::plan::FoundPack;
 use crate::repositories::maintenance::plan::FoundPacks;
 use crate::repositories::marks::Marks;
@@ -32,10 +32,9 @@ pub(super) fn found_packs(object_dir: &Path) -> Result<FoundPacks, FileError> {
     let unreachable: BTreeSet<PathBuf> = ages(UNREACHABLE, &dir)?.into_iter().map(|(name, _)| name).collect();
     for name in packs_in(&dir)? {
         let path = dir.join(&name).with_extension("pack");
-        let meta = match fs::metadata(&path) {
-            // Another gateway maintains it too.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            meta => meta.map_err(failed("look at", &path))?,
+        // Another gateway maintains it too.
+        let Some(meta) = if_found(fs::metadata(&path)).map_err(failed("look at", &path))? else {
+            continue;
         };
         if unreachable.contains(&name) {
             found.unreachable.insert(name);
@@ -67,9 +66,6 @@ fn is_reached_again(object_dir: &Path, unreachable: &BTreeSet<PathBuf>) -> bool 
 }
 
 /// Returns the packs of a directory beside which there is a file with this extension, and for how long. Blocks.
-///
-/// # Errors
-/// [`FileError`] if that cannot be determined.
 pub(super) fn ages(extension: &str, pack_dir: &Path) -> Result<Vec<(PathBuf, Duration)>, FileError> {
     let marked = marked_with(extension, pack_dir)?.into_iter();
     // A clock that was set back: it stays for longer.
@@ -78,9 +74,6 @@ pub(super) fn ages(extension: &str, pack_dir: &Path) -> Result<Vec<(PathBuf, Dur
 }
 
 /// Notes that it is looked now for objects that no ref reaches. Blocks.
-///
-/// # Errors
-/// [`FileError`] if that cannot be written.
 pub(super) fn note_sorted(object_dir: &Path) -> Result<(), FileError> {
     let note = object_dir.with_file_name(SORTED);
     fs::write(&note, "").map_err(failed("write", &note))
@@ -90,9 +83,9 @@ pub(super) fn note_sorted(object_dir: &Path) -> Result<(), FileError> {
 fn sorted_before(object_dir: &Path) -> Result<Duration, FileError> {
     for name in [SORTED, "config"] {
         let path = object_dir.with_file_name(name);
-        match fs::metadata(&path).and_then(|meta| meta.modified()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            since => return Ok(since.map_err(failed("look at", &path))?.elapsed().unwrap_or_default()),
+        let since = if_found(fs::metadata(&path).and_then(|meta| meta.modified()));
+        if let Some(since) = since.map_err(failed("look at", &path))? {
+            return Ok(since.elapsed().unwrap_or_default());
         }
     }
     Ok(Duration::ZERO)
@@ -129,5 +122,4 @@ pub(super) fn contained_packs(
 /// A file in a repository: when it was looked the last time for objects that no ref reaches.
 const SORTED: &str = "grasp-sorted";
 
-/// git's name for it, in the directory of packs.
 pub(super) const MULTI_PACK_INDEX: &str = "multi-pack-index";

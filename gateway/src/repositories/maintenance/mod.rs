@@ -35,7 +35,6 @@ pub(super) use crate::repositories::maintenance::switch::remove_replaced;
 use crate::repositories::maintenance::workshop::Workshop;
 use crate::repositories::repository::Repository;
 
-/// The work that was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Maintained {
     /// Refs that had files of their own.
@@ -89,9 +88,6 @@ impl Repositories {
     }
 
     /// Finds unreachable objects that can be removed; `None`: there are none.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if something cannot be read.
     pub(crate) async fn find_removable(&self, coordinate: &Coordinate) -> Result<Option<Removable>, RepositoryError> {
         find_removable(self.at(coordinate), &self.maintenance).await
     }

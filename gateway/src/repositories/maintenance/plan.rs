@@ -29,14 +29,12 @@ impl FoundPacks {
         used.chain(self.unreachable.iter().cloned()).collect()
     }
 
-    /// Returns how many bytes these packs have.
     pub(super) fn bytes_of(&self, names: &BTreeSet<PathBuf>) -> u64 {
         let packs = self.packs.iter().filter(|pack| names.contains(&pack.name));
         packs.map(|pack| pack.bytes).sum()
     }
 }
 
-/// One pack in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoundPack {
     pub(super) name: PathBuf,
@@ -70,7 +68,6 @@ impl MaintenanceSettings {
         memory_bytes_max: 4 << 30,
     };
 
-    /// Returns what one git may use.
     pub(in crate::repositories) fn child_limits(&self) -> ChildLimits {
         ChildLimits {
             memory_bytes: self.memory_bytes_max,
@@ -83,7 +80,6 @@ impl MaintenanceSettings {
 /// No repository is as large; `u64::MAX` means something else ([`ChildLimits`]).
 const FILE_BYTES_MAX: u64 = 1 << 50;
 
-/// How much to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
     /// What pays for itself.
@@ -92,7 +88,6 @@ pub(crate) enum Effort {
     All,
 }
 
-/// The decision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct MaintenancePlan {
     /// Packs to make one of.
@@ -105,7 +100,6 @@ pub(super) struct MaintenancePlan {
     pub(super) is_sorted: bool,
 }
 
-/// The decision about unreachable objects.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Separation {
     /// Packs that have some, of which two are made.
@@ -116,7 +110,6 @@ pub(super) struct Separation {
     pub(super) reached_again: BTreeSet<PathBuf>,
 }
 
-/// Decides what to do.
 pub(super) fn plan(found: &FoundPacks, effort: Effort, settings: &MaintenanceSettings) -> MaintenancePlan {
     let is_due = |count: usize| match effort {
         Effort::WhereItPays => count >= settings.packs_max,

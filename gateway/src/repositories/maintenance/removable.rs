@@ -82,9 +82,6 @@ impl Removable {
 
 /// Determines whether anything needs the unreachable objects of a repository whose time is over; `None`: there are
 /// none, or they are needed, or that cannot be determined.
-///
-/// # Errors
-/// [`RepositoryError`] if something cannot be read.
 pub(super) async fn find_removable(
     repository: Repository,
     settings: &MaintenanceSettings,

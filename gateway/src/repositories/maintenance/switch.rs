@@ -94,7 +94,6 @@ fn is_beside(path: &Path) -> bool {
     name.starts_with(MULTI_PACK_INDEX) && name != MULTI_PACK_INDEX
 }
 
-/// Removes a multi-pack index and its files.
 fn remove_index(pack_dir: &Path) -> Result<(), FileError> {
     remove_file(&pack_dir.join(MULTI_PACK_INDEX))?;
     files(pack_dir)?

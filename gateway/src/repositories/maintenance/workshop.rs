@@ -43,12 +43,6 @@ pub(super) struct Sorted {
     pub(super) separation: Separation,
 }
 
-/// The packs that were made of some.
-struct Split {
-    reached: PathBuf,
-    unreachable: PathBuf,
-}
-
 /// Where packs and indexes are made: a quarantine in which the packs of the repository can be read.
 pub(super) struct Workshop<'r> {
     repository: &'r Repository,
@@ -58,9 +52,6 @@ pub(super) struct Workshop<'r> {
 
 impl<'r> Workshop<'r> {
     /// Opens one with the packs that were found.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if they cannot be linked.
     pub(super) async fn open(
         repository: &'r Repository,
         found: &FoundPacks,
@@ -97,9 +88,11 @@ impl<'r> Workshop<'r> {
             unreachable.retain(|name| !separation.reached_again.contains(name));
             unreachable.extend(separation.unreachable);
             if !separation.split.is_empty() {
-                let made = self.split(marks, &separation.split).await?;
-                unreachable.insert(made.unreachable.clone());
-                let (dir, others) = (dir.clone(), [made.reached, made.unreachable].into());
+                let (marks, split) = (Arc::new(marks), &separation.split);
+                let reached = self.pack_of(Arc::clone(&marks), split.clone(), true).await?;
+                let rest = self.pack_of(marks, split.clone(), false).await?;
+                unreachable.insert(rest.clone());
+                let (dir, others) = (dir.clone(), [reached, rest].into());
                 replaced = in_background(move || contained_packs(&dir, &separation.split, &others)).await;
             }
         } else if !plan.combine.is_empty() {
@@ -142,16 +135,13 @@ impl<'r> Workshop<'r> {
             .arg("write")
             .arg("--reachable")
             .arg("--no-progress");
-        if let Err(error) = self.run(graph, "").await {
+        if let Err(error) = self.run(graph, Stdio::null(), "").await {
             self.do_without(&error, "cannot write a commit-graph for a repository");
         }
         Ok(())
     }
 
     /// Separates reachable from unreachable objects; `None`: nothing must be done, or they cannot be determined.
-    ///
-    /// # Errors
-    /// It cannot be noted that it was looked for.
     pub(super) async fn sort(&self, found: &FoundPacks) -> Result<Option<Sorted>, RepositoryError> {
         let objects = self.repository.object_dir();
         in_background(move || note_sorted(&objects)).await?;
@@ -205,15 +195,7 @@ impl<'r> Workshop<'r> {
         Ok(Some(marks))
     }
 
-    /// Splits these packs into two packs, one of the marked objects.
-    async fn split(&self, marks: Marks, names: &BTreeSet<PathBuf>) -> Result<Split, RepositoryError> {
-        let marks = Arc::new(marks);
-        Ok(Split {
-            reached: self.pack_of(Arc::clone(&marks), names.clone(), true).await?,
-            unreachable: self.pack_of(marks, names.clone(), false).await?,
-        })
-    }
-
+    /// Makes a pack of the objects of these packs that are marked, or of those that are not; returns its name.
     async fn pack_of(
         &self,
         marks: Arc<Marks>,
@@ -246,7 +228,7 @@ impl<'r> Workshop<'r> {
     async fn pack(&self, git: Invocation, stdin: Stdio, input: &str) -> Result<PathBuf, RepositoryError> {
         let git = git.arg("--quiet").arg("--delta-base-offset");
         let git = git.arg(self.quarantine.object_dir().join("pack/pack"));
-        let printed = self.run_with(git, stdin, input).await?;
+        let printed = self.run(git, stdin, input).await?;
         Ok(format!("pack-{}", String::from_utf8_lossy(&printed).trim_end()).into())
     }
 
@@ -265,7 +247,7 @@ impl<'r> Workshop<'r> {
         if let Some(bitmap) = bitmap {
             index = index.arg(bitmap);
         }
-        self.run(index, &lines(packs, "idx")).await.map(drop)
+        self.run(index, Stdio::piped(), &lines(packs, "idx")).await.map(drop)
     }
 
     fn git(&self, subcommand: &str) -> Invocation {
@@ -278,11 +260,7 @@ impl<'r> Workshop<'r> {
     }
 
     /// Runs a git that everything else comes before, and returns the line that it prints.
-    async fn run(&self, git: Invocation, input: &str) -> Result<Vec<u8>, RepositoryError> {
-        self.run_with(git, Stdio::piped(), input).await
-    }
-
-    async fn run_with(&self, git: Invocation, stdin: Stdio, input: &str) -> Result<Vec<u8>, RepositoryError> {
+    async fn run(&self, git: Invocation, stdin: Stdio, input: &str) -> Result<Vec<u8>, RepositoryError> {
         let (command, deadline) = (git.subcommand().to_owned(), self.settings.duration_max);
         let child = git.spawn(stdin)?;
         child.let_others_first();
