@@ -247,7 +247,10 @@ fn git_events(coordinates: &BTreeSet<Coordinate>) -> Vec<Filter> {
 fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
     let ids: Vec<EventId> = ids.iter().copied().collect();
     ids.chunks(FILTER_VALUES_MAX)
-        .map(|chunk| Filter::new().ids(chunk.iter().copied()))
+        .map(|chunk| {
+            let pull_requests = nip34::PULL_REQUESTS.map(Kind::from_u16);
+            Filter::new().kinds(pull_requests).ids(chunk.iter().copied())
+        })
         .collect()
 }
 
@@ -316,8 +319,9 @@ fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
     })
 }
 
-/// Owners in one filter, each with one announcement and one state of an identifier: no page of a relay is that small.
-const OWNERS_PER_FILTER_MAX: usize = 50;
+/// Owners in one filter, each with one announcement and one state of an identifier: no page of a relay is that small,
+/// nor are these events ever more than are read at once.
+const OWNERS_PER_FILTER_MAX: usize = 30;
 
 /// Requests to vanish read of one author.
 const VANISH_REQUESTS_MAX: usize = 20;

@@ -22,6 +22,7 @@ use crate::load_facts::FactsError;
 use crate::load_facts::FactsScope;
 use crate::load_facts::Reach;
 use crate::nip01::Deletion;
+use crate::nip01::check_vanish;
 use crate::nip01::expiration;
 use crate::nip01::first_value;
 use crate::nip01::tag_values;
@@ -179,8 +180,13 @@ impl WritePolicy {
 
     /// Loads facts about an event, and decides.
     pub async fn consider(&self, event: &Event, source: &str, deadline: Instant) -> Considered {
-        if matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH) {
-            return Considered::Deletes;
+        match event.kind.as_u16() {
+            nip34::DELETION => return Considered::Deletes,
+            nip34::VANISH => match check_vanish(event) {
+                Ok(()) => return Considered::Deletes,
+                Err(defect) => return Refusal::from(defect).into(),
+            },
+            _ => {}
         }
         let git_event = match GitEvent::parse(event) {
             Ok(Some(git_event)) => Some(git_event),

@@ -7,12 +7,13 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
-use nostr::key::PublicKey;
 use nostr::types::Timestamp;
 use shared::load_facts::FactsError;
-use shared::nip01::Address;
+use shared::nip01::Deletion;
+use shared::nip01::tag_values;
 use shared::nip34;
 use shared::nip34::Coordinate;
+use shared::nip34::Identifier;
 use shared::relay_client::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::UnboundedSender;
@@ -44,7 +45,7 @@ async fn follow(reconciler: &Reconciler, missed: UnboundedSender<u64>) {
         match signal {
             // An event may be dated earlier than it is committed.
             Signal::Connected => drop(missed.send(since)),
-            Signal::Event(event) => mark_dirty(reconciler, &concerned(reconciler, &event)).await,
+            Signal::Event(event) => mark_dirty(reconciler, &concerned(reconciler, &event).await).await,
         }
     }
 }
@@ -66,7 +67,10 @@ async fn catch_up(reconciler: &Reconciler, mut missed: UnboundedReceiver<u64>) {
 /// Marks the events of a history, up to its end or an error; the next call continues there.
 async fn mark_some(reconciler: &Reconciler, history: &mut RelayHistory) -> Result<(), ReconcileError> {
     while let Some(events) = history.next(&reconciler.loader.relay).await.map_err(FactsError::from)? {
-        let changed: BTreeSet<_> = events.iter().flat_map(|event| concerned(reconciler, event)).collect();
+        let mut changed = BTreeSet::new();
+        for event in &events {
+            changed.extend(concerned(reconciler, event).await);
+        }
         let changed: Vec<_> = changed.into_iter().collect();
         for page in changed.chunks(PAGE) {
             let page = page.iter().cloned().collect();
@@ -83,31 +87,59 @@ fn followed() -> Filter {
 
 /// Returns the coordinates that an event concerns: none if this gateway has published it, since it counted as served
 /// before.
-fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinate> {
+async fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinate> {
     if reconciler.publisher.is_own(&event.id) {
         return BTreeSet::new();
     }
-    let is_vanish = event.kind.as_u16() == nip34::VANISH;
-    // Anybody may ask other servers, as often as he likes.
-    if is_vanish && !reconciler.loader.service.is_asked_to_forget(event) {
-        return BTreeSet::new();
+    match event.kind.as_u16() {
+        nip34::ANNOUNCEMENT | nip34::STATE => {
+            let identifier = event.tags.identifier().and_then(|d| d.parse().ok());
+            identifier.map(|identifier| of(event, identifier)).into_iter().collect()
+        }
+        // Anybody may ask other servers, as often as he likes.
+        nip34::VANISH if !reconciler.loader.service.is_asked_to_forget(event) => BTreeSet::new(),
+        kind => {
+            reconciler.pull_request_events.doubt_deleted(event);
+            match kind == nip34::VANISH {
+                true => reconciler.known_events.coordinates_by(&event.pubkey),
+                false => deleted(reconciler, event).await,
+            }
+        }
     }
-    reconciler.pull_request_events.doubt_deleted(event);
-    let known_events = &reconciler.known_events;
-    if is_vanish {
-        return known_events.coordinates_by(&event.pubkey);
+}
+
+fn of(event: &Event, identifier: Identifier) -> Coordinate {
+    Coordinate {
+        owner: event.pubkey,
+        identifier,
     }
-    let at = |owner: PublicKey, d: &str| {
-        let identifier = d.parse().ok()?;
-        Some(Coordinate { owner, identifier })
-    };
-    let own = event.tags.identifier().and_then(|d| at(event.pubkey, &d));
-    let deleted = event.tags.iter().filter_map(|tag| match tag.as_slice() {
-        [name, address, ..] if name == "a" => at(event.pubkey, &address.parse::<Address>().ok()?.d),
-        [name, id, ..] if name == "e" => known_events.coordinate_of(&EventId::from_hex(id).ok()?),
-        _ => None,
-    });
-    own.into_iter().chain(deleted).collect()
+}
+
+/// Returns the coordinates that a deletion request of their owner may change: those that something is known of. Anybody
+/// may ask to delete what never was.
+async fn deleted(reconciler: &Reconciler, request: &Event) -> BTreeSet<Coordinate> {
+    let ids = tag_values(request, "e").filter_map(|id| EventId::from_hex(id).ok());
+    let mut found: BTreeSet<_> = ids
+        .filter_map(|id| reconciler.known_events.coordinate_of(&request.pubkey, &id))
+        .collect();
+    let addresses = Deletion::requested_by(request).map_or_else(BTreeSet::new, |deletion| deletion.addresses);
+    let mut absent = BTreeSet::new();
+    for coordinate in addresses.into_iter().map(|(_, identifier)| of(request, identifier)) {
+        match reconciler.repositories.at(&coordinate).exists().await {
+            true => found.insert(coordinate),
+            false => absent.insert(coordinate),
+        };
+    }
+    if absent.is_empty() {
+        return found;
+    }
+    let known = reconciler.known_events.coordinates_by(&request.pubkey);
+    found.extend(absent.intersection(&known).cloned());
+    // Its owner may be a maintainer of repositories of others: they notice when they are reconciled.
+    let listing = reconciler.loader.purgatory.listing(&absent, absent.len()).await;
+    // Without Redis, marking waits for it anyway.
+    found.extend(listing.unwrap_or(absent));
+    found
 }
 
 /// How far before its last event or connection the relay is read again after a reconnection.

@@ -42,16 +42,18 @@ impl RelayHistory {
                 .since(Timestamp::from_secs(since))
                 .until(Timestamp::from_secs(until));
             let events = match relay.query_up_to(vec![filter.clone()], EVENTS_MAX).await {
-                Err(RelayError::TooMany { .. } | RelayError::Stalled { .. }) if since < until => {
+                Err(error) if error.is_too_much() && since < until => {
                     self.halve(since, until);
                     continue;
                 }
-                Err(error @ (RelayError::TooMany { .. } | RelayError::Stalled { .. })) => {
+                Err(error) if error.is_too_much() => {
                     tracing::warn!(
                         error = logged(&error),
                         "some events with the same timestamp are left out: the next re-check reconciles their repositories"
                     );
-                    relay.newest(vec![filter.limit(EVENTS_MAX)]).await?
+                    let is_large = matches!(error, RelayError::TooLarge { .. });
+                    let limit = if is_large { LARGE_EVENTS_MAX } else { EVENTS_MAX };
+                    relay.newest(vec![filter.limit(limit)]).await?
                 }
                 answer => answer?,
             };
@@ -74,6 +76,10 @@ impl RelayHistory {
         self.spans.extend([(middle + 1, until), (since, middle)]);
     }
 }
+
+/// Events of one second that are read if they are large: so many of the largest size that strfry takes by default may
+/// be read at once.
+const LARGE_EVENTS_MAX: usize = 60;
 
 /// Most events in memory, unless one page of the relay has more.
 const EVENTS_MAX: usize = 1000;

@@ -29,6 +29,7 @@ use tracing::Span;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::fetch::finding::Found;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::body::drain;
@@ -161,6 +162,13 @@ impl Pusher {
     }
 
     async fn decide_anew(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+        // Anybody may name PRs: they are read only for a repository that is here.
+        if !request.pull_request_ids().is_empty() {
+            let finding = self.reader.find(&request.coordinate).await;
+            if matches!(finding.found, Found::NotHosted) {
+                return Ok(None);
+            }
+        }
         let scope = FactsScope {
             coordinates: [request.coordinate.clone()].into(),
             pull_request_ids: request.pull_request_ids(),

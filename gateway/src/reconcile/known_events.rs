@@ -4,42 +4,54 @@ use std::collections::BTreeSet;
 
 use nostr::event::EventId;
 use nostr::key::PublicKey;
-use quick_cache::sync::Cache;
 use shared::nip34::Coordinate;
+use shared::nip34::Identifier;
 use shared::rules::Facts;
 
-/// Announcements and states by id, the least used forgotten first. One that is forgotten is known again after the next
-/// reconcile of its coordinate, at the latest on the next day.
-pub(crate) struct KnownEvents(Cache<EventId, Coordinate>);
+use crate::reconcile::by_author::ByAuthor;
+
+/// Announcements and states. One that is forgotten is known again after the next reconcile of its coordinate, at the
+/// latest on the next day.
+pub(crate) struct KnownEvents(ByAuthor<Identifier>);
 
 impl KnownEvents {
     /// Knows nothing yet.
     pub(crate) fn new() -> Self {
-        Self(Cache::new(EVENTS_MAX))
+        Self(ByAuthor::new(EVENTS_MAX))
     }
 
     /// Remembers the events that facts were made of.
     pub(crate) fn note(&self, facts: &Facts) {
-        for known in &facts.announcements {
-            self.0
-                .insert(known.item.revision.event_id, known.item.coordinate.clone());
-        }
-        for known in &facts.states {
-            self.0.insert(known.item.revision.event_id, known.item.home());
+        let announcements = facts.announcements.iter().map(|known| &known.item);
+        let announced = announcements.map(|item| (item.revision.event_id, item.coordinate.clone()));
+        let declared = facts
+            .states
+            .iter()
+            .map(|known| (known.item.revision.event_id, known.item.home()));
+        for (event_id, Coordinate { owner, identifier }) in announced.chain(declared) {
+            self.0.note(&owner, event_id, |_| identifier);
         }
     }
 
-    /// Returns the coordinate of an event.
-    pub(crate) fn coordinate_of(&self, event_id: &EventId) -> Option<Coordinate> {
-        self.0.get(event_id)
+    /// Returns the coordinate of an event of this author.
+    pub(crate) fn coordinate_of(&self, author: &PublicKey, event_id: &EventId) -> Option<Coordinate> {
+        let identifier = self.0.get(author, event_id)?;
+        Some(Coordinate {
+            owner: *author,
+            identifier,
+        })
     }
 
     /// Returns the coordinates of an author's events.
     pub(crate) fn coordinates_by(&self, author: &PublicKey) -> BTreeSet<Coordinate> {
-        let own = self.0.iter().filter(|(_, known)| known.owner == *author);
-        own.map(|(_, known)| known).collect()
+        let own = self.0.all_by(author).into_iter();
+        own.map(|(_, identifier)| Coordinate {
+            owner: *author,
+            identifier,
+        })
+        .collect()
     }
 }
 
-/// Events remembered.
-const EVENTS_MAX: usize = 500_000;
+/// Events remembered, some 100 bytes each.
+const EVENTS_MAX: u64 = 500_000;

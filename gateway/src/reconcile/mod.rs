@@ -4,6 +4,7 @@
 //! what must be done; here it is done.
 
 mod attempts;
+mod by_author;
 mod carry_out;
 pub(crate) mod error;
 mod in_flight;

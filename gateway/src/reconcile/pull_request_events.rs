@@ -3,22 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
-use quick_cache::sync::Cache;
+use parking_lot::Mutex;
+use shared::nip01::tag_values;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::rules::Installation;
 use tokio::sync::Notify;
 
-/// PRs that have refs here, the least used forgotten first. The daily re-check finds forgotten and unknown ones.
+use crate::reconcile::by_author::ByAuthor;
+
+/// PRs that have refs here, and in which repositories. The daily re-check finds forgotten and unknown ones.
 pub(crate) struct PullRequestEvents {
-    known: Cache<EventId, KnownPullRequest>,
+    known: ByAuthor<BTreeSet<Coordinate>>,
     doubted: Mutex<Doubted>,
     changed: Notify,
 }
@@ -26,18 +26,11 @@ pub(crate) struct PullRequestEvents {
 /// PRs that may have ended, by the repository that has their refs.
 pub(crate) type Doubted = BTreeMap<Coordinate, BTreeSet<EventId>>;
 
-/// Who offers a PR, and where its refs are.
-#[derive(Debug, Clone)]
-struct KnownPullRequest {
-    author: PublicKey,
-    coordinates: BTreeSet<Coordinate>,
-}
-
 impl PullRequestEvents {
     /// Knows nothing yet.
     pub(crate) fn new() -> Self {
         Self {
-            known: Cache::new(EVENTS_MAX),
+            known: ByAuthor::new(EVENTS_MAX),
             doubted: Mutex::default(),
             changed: Notify::new(),
         }
@@ -45,11 +38,11 @@ impl PullRequestEvents {
 
     /// Remembers that a repository has the ref of a PR.
     pub(crate) fn note(&self, event_id: EventId, author: PublicKey, coordinate: &Coordinate) {
-        let known = self.known.get(&event_id);
-        let mut coordinates = known.map(|known| known.coordinates).unwrap_or_default();
-        if coordinates.insert(coordinate.clone()) {
-            self.known.insert(event_id, KnownPullRequest { author, coordinates });
-        }
+        self.known.note(&author, event_id, |known| {
+            let mut coordinates = known.unwrap_or_default();
+            coordinates.insert(coordinate.clone());
+            coordinates
+        });
     }
 
     /// Remembers the refs that a plan has set.
@@ -62,16 +55,11 @@ impl PullRequestEvents {
     /// Doubts the PRs that an event deletes, if it is a deletion or a request to vanish.
     pub(crate) fn doubt_deleted(&self, event: &Event) {
         match event.kind.as_u16() {
-            nip34::VANISH => self.doubt_those_of(|author| *author == event.pubkey),
+            nip34::VANISH => self.doubt_those_by(&event.pubkey),
             nip34::DELETION => {
-                for tag in event.tags.iter() {
-                    if let [name, id, ..] = tag.as_slice()
-                        && name == "e"
-                        && let Ok(event_id) = EventId::from_hex(id)
-                        && let Some(known) = self.known.get(&event_id)
-                        && known.author == event.pubkey
-                    {
-                        self.doubt(event_id, known);
+                for event_id in tag_values(event, "e").filter_map(|id| EventId::from_hex(id).ok()) {
+                    if let Some(coordinates) = self.known.get(&event.pubkey, &event_id) {
+                        self.doubt(event_id, coordinates);
                     }
                 }
             }
@@ -81,15 +69,21 @@ impl PullRequestEvents {
 
     /// Doubts the PRs of some authors.
     pub(crate) fn doubt_those_of(&self, is_meant: impl Fn(&PublicKey) -> bool) {
-        let meant = self.known.iter().filter(|(_, known)| is_meant(&known.author));
-        meant.for_each(|(event_id, known)| self.doubt(event_id, known));
+        let authors = self.known.authors().into_iter();
+        authors.filter(is_meant).for_each(|author| self.doubt_those_by(&author));
+    }
+
+    fn doubt_those_by(&self, author: &PublicKey) {
+        for (event_id, coordinates) in self.known.all_by(author) {
+            self.doubt(event_id, coordinates);
+        }
     }
 
     /// Takes the doubted PRs, as soon as there are any.
     pub(crate) async fn take_doubted(&self) -> Doubted {
         loop {
             let changed = self.changed.notified();
-            let doubted = std::mem::take(&mut *self.doubted());
+            let doubted = std::mem::take(&mut *self.doubted.lock());
             if !doubted.is_empty() {
                 return doubted;
             }
@@ -99,29 +93,25 @@ impl PullRequestEvents {
 
     /// Doubts again those that could not be searched.
     pub(crate) fn put_back(&self, coordinate: Coordinate, event_ids: BTreeSet<EventId>) {
-        self.doubted().entry(coordinate).or_default().extend(event_ids);
+        self.doubted.lock().entry(coordinate).or_default().extend(event_ids);
         self.changed.notify_one();
     }
 
-    fn doubt(&self, event_id: EventId, known: KnownPullRequest) {
-        let mut doubted = self.doubted();
+    fn doubt(&self, event_id: EventId, coordinates: BTreeSet<Coordinate>) {
+        let mut doubted = self.doubted.lock();
         if doubted.values().map(BTreeSet::len).sum::<usize>() >= DOUBTED_MAX {
             tracing::warn!("many PRs were deleted at once: the daily re-check removes the refs of some");
             return;
         }
-        for coordinate in known.coordinates {
+        for coordinate in coordinates {
             doubted.entry(coordinate).or_default().insert(event_id);
         }
         self.changed.notify_one();
     }
-
-    fn doubted(&self) -> MutexGuard<'_, Doubted> {
-        self.doubted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// PRs remembered, some 300 bytes each.
-const EVENTS_MAX: usize = 100_000;
+const EVENTS_MAX: u64 = 100_000;
 
 /// PRs doubted at once.
 const DOUBTED_MAX: usize = 10_000;

@@ -11,6 +11,7 @@ use super::address::Address;
 use super::tags::tag_values;
 use crate::nip34::ANNOUNCEMENT;
 use crate::nip34::DELETION;
+use crate::nip34::Defect;
 use crate::nip34::Identifier;
 use crate::nip34::STATE;
 
@@ -53,6 +54,24 @@ impl Deletion {
         names_something.then_some(deletion)
     }
 }
+
+/// Checks a request to vanish (NIP-62). Each decision about an event of its author reads the author's requests, so they
+/// are short: one may name more than a hundred relays.
+///
+/// # Errors
+/// It is too long.
+pub fn check_vanish(request: &Event) -> Result<(), Defect> {
+    let tags = request.tags.iter().flat_map(|tag| tag.as_slice());
+    // Each with its quotes and a comma.
+    let bytes = request.content.len() + tags.map(|element| element.len() + 3).sum::<usize>();
+    if bytes > VANISH_BYTES_MAX {
+        return Err(format!("a request to vanish has {bytes} bytes, more than {VANISH_BYTES_MAX}").into());
+    }
+    Ok(())
+}
+
+/// Most bytes of the content and the tags of a request to vanish.
+const VANISH_BYTES_MAX: usize = 8192;
 
 /// What authors asked to delete (NIP-09), and which of them asked to vanish (NIP-62), to look up events in: each
 /// request is read once, however many events there are.

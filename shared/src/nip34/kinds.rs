@@ -8,6 +8,8 @@ pub const STATE: u16 = 30618;
 pub const PULL_REQUEST: u16 = 1618;
 /// Kind of a PR update (NIP-34).
 pub const PULL_REQUEST_UPDATE: u16 = 1619;
+/// The kinds of what offers a commit.
+pub const PULL_REQUESTS: [u16; 2] = [PULL_REQUEST, PULL_REQUEST_UPDATE];
 /// Kind of a patch (NIP-34).
 pub const PATCH: u16 = 1617;
 /// Kind of an issue (NIP-34).
@@ -32,5 +34,5 @@ pub fn needs_git_data(kind: u16) -> bool {
 
 /// Whether a kind is that of a PR or of a PR update.
 pub fn is_pull_request(kind: u16) -> bool {
-    matches!(kind, PULL_REQUEST | PULL_REQUEST_UPDATE)
+    PULL_REQUESTS.contains(&kind)
 }

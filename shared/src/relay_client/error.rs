@@ -40,6 +40,12 @@ pub enum RelayError {
         /// How many it can take.
         events_max: usize,
     },
+    /// The events that match have more bytes than are read at once.
+    #[error("more than {bytes_max} bytes of events match")]
+    TooLarge {
+        /// How many are.
+        bytes_max: usize,
+    },
     /// The message is longer than the relay reads; strfry would drop it without an answer.
     #[error("a message of {bytes} bytes is over the relay's limit of {bytes_max}")]
     MessageTooLong {
@@ -54,6 +60,14 @@ pub enum RelayError {
 }
 
 impl RelayError {
+    /// Whether more matches than is read at once: less of it can be asked for.
+    pub fn is_too_much(&self) -> bool {
+        matches!(
+            self,
+            Self::TooMany { .. } | Self::TooLarge { .. } | Self::Stalled { .. }
+        )
+    }
+
     /// Whether the same query may succeed later: the fault is the relay's, not the query's.
     pub fn is_passing(&self) -> bool {
         match self {
@@ -63,7 +77,11 @@ impl RelayError {
             | Self::Closed(_)
             | Self::Notice(_)
             | Self::Information(_) => true,
-            Self::Overrun { .. } | Self::Stalled { .. } | Self::TooMany { .. } | Self::MessageTooLong { .. } => false,
+            Self::Overrun { .. }
+            | Self::Stalled { .. }
+            | Self::TooMany { .. }
+            | Self::TooLarge { .. }
+            | Self::MessageTooLong { .. } => false,
         }
     }
 }

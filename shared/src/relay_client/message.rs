@@ -14,6 +14,8 @@ pub(super) enum RelayMessage {
         event: Option<Box<Event>>,
         /// When it was made, also where the rest is not valid.
         created_at: Option<u64>,
+        /// How long the message is.
+        bytes: usize,
     },
     EndOfStored {
         subscription: String,
@@ -50,6 +52,7 @@ impl RelayMessage {
                 subscription,
                 created_at: Some(event.created_at.as_secs()),
                 event: Some(event),
+                bytes: text.len(),
             });
         }
         let mut elements = serde_json::from_str::<Vec<Value>>(text).ok()?.into_iter();
@@ -63,6 +66,7 @@ impl RelayMessage {
                     subscription,
                     created_at,
                     event: serde_json::from_value(event).ok().map(Box::new),
+                    bytes: text.len(),
                 }
             }
             "EOSE" => Self::EndOfStored {
@@ -98,7 +102,9 @@ mod tests {
 
     #[test]
     fn event_that_is_not_valid_still_has_its_time() {
-        let message = RelayMessage::of(&Message::text(r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#));
+        let text = r#"["EVENT","s",{"created_at":7,"tags":[["t",5]]}]"#;
+
+        let message = RelayMessage::of(&Message::text(text));
 
         assert_eq!(
             message,
@@ -106,6 +112,7 @@ mod tests {
                 subscription: "s".to_owned(),
                 event: None,
                 created_at: Some(7),
+                bytes: text.len(),
             }
         );
     }

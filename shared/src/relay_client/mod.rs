@@ -87,6 +87,13 @@ impl RelayClient {
         }
     }
 
+    /// Returns a client of the same relay with a connection of its own: neither waits for what the other asks.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let silent = self.inner.silent.as_ref().map(|_| AtomicBool::new(false));
+        Self::with(self.inner.url.clone(), self.inner.timeout, silent)
+    }
+
     /// Returns the relay's `host:port`.
     pub fn authority(&self) -> String {
         self.inner.url.authority()
@@ -190,7 +197,9 @@ impl RelayClient {
     where
         F: Future<Output = Result<T, RelayError>>,
     {
-        let _permit = permits.acquire().await;
+        // Behind others, too, nobody waits longer than for the relay itself.
+        let permit = tokio::time::timeout(self.inner.timeout, permits.acquire()).await;
+        let _permit = permit.map_err(|_| RelayError::Timeout)?;
         match request(self.connection().await?).await {
             Err(RelayError::Disconnected) => request(self.connection().await?).await,
             answer => answer,

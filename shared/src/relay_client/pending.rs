@@ -24,6 +24,7 @@ pub(super) struct Pending {
 #[derive(Debug)]
 struct PendingQuery {
     page: Page,
+    bytes: usize,
     events_max: usize,
     reply: oneshot::Sender<Result<Page, RelayError>>,
 }
@@ -42,6 +43,7 @@ impl Pending {
         let (reply, page) = oneshot::channel();
         let query = PendingQuery {
             page: Page::default(),
+            bytes: 0,
             events_max,
             reply,
         };
@@ -83,19 +85,24 @@ impl Pending {
                 subscription,
                 event,
                 created_at,
+                bytes,
             } => {
                 let Some(query) = self.queries.get_mut(&subscription) else {
                     return;
                 };
                 query.page.received += 1;
+                query.bytes += bytes;
                 query.page.oldest = [query.page.oldest, created_at].into_iter().flatten().min();
                 match event {
                     Some(event) => query.page.events.push(*event),
                     None => tracing::warn!("the relay sent an event that is not valid; skipped"),
                 }
-                if query.page.received > query.events_max {
-                    let events_max = query.events_max;
+                let events_max = query.events_max;
+                if query.page.received > events_max {
                     self.answer(&subscription, |_| Err(RelayError::Overrun { events_max }));
+                } else if query.bytes > PAGE_BYTES_MAX {
+                    let bytes_max = PAGE_BYTES_MAX;
+                    self.answer(&subscription, |_| Err(RelayError::TooLarge { bytes_max }));
                 }
             }
             RelayMessage::EndOfStored { subscription } => self.answer(&subscription, Ok),
@@ -131,6 +138,10 @@ impl Pending {
     }
 }
 
+/// Most bytes of one answer: strangers decide how large events are. The announcements and states of 30 authors fit, and
+/// so do sixty other events of the largest size that strfry takes by default.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +151,28 @@ mod tests {
             subscription: subscription.to_owned(),
             event: None,
             created_at: Some(created_at),
+            bytes: 100,
         }
+    }
+
+    #[test]
+    fn an_answer_of_too_many_bytes_is_an_error() {
+        let mut pending = Pending::default();
+        let (subscription, mut page) = pending.open_query(3).unwrap();
+        let half = || RelayMessage::Event {
+            subscription: subscription.clone(),
+            event: None,
+            created_at: None,
+            bytes: PAGE_BYTES_MAX / 2,
+        };
+
+        pending.take(half());
+        pending.take(half());
+        assert!(page.try_recv().is_err(), "it is not answered yet");
+        pending.take(event_of(&subscription, 1));
+
+        let answer = page.try_recv().unwrap();
+        assert!(matches!(answer, Err(RelayError::TooLarge { .. })), "{answer:?}");
     }
 
     #[test]

@@ -24,11 +24,14 @@ pub(super) async fn query(
             continue;
         }
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
-        let page = connection.page(&request, page_size).await?;
-        // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
-        if page.is_short(page_size) {
-            found.add(page.events);
-            continue;
+        match connection.page(&request, page_size).await {
+            // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
+            Ok(page) if page.is_short(page_size) => {
+                found.add(page.events);
+                continue;
+            }
+            Ok(_) | Err(RelayError::TooLarge { .. }) => {}
+            Err(error) => return Err(error),
         }
         for filter in filters {
             add_all_of(&connection, filter, events_max, &mut found).await?;
@@ -54,11 +57,11 @@ pub(super) async fn fewer_than(
 ) -> Result<Option<Vec<Event>>, RelayError> {
     let mut found = FoundEvents::default();
     for filters in requests(filters) {
-        let page = connection.page(filters, count).await?;
-        if !page.is_short(count) {
-            return Ok(None);
+        match connection.page(filters, count).await {
+            Ok(page) if page.is_short(count) => found.add(page.events),
+            Ok(_) | Err(RelayError::TooLarge { .. }) => return Ok(None),
+            Err(error) => return Err(error),
         }
-        found.add(page.events);
     }
     Ok(Some(found.events))
 }
@@ -86,8 +89,10 @@ pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) ->
     let page_size = connection.page_size();
     for filters in requests(filters) {
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(1)).collect();
-        if connection.page(&request, page_size).await?.received > 0 {
-            return Ok(true);
+        match connection.page(&request, page_size).await {
+            Ok(page) if page.received == 0 => {}
+            Ok(_) | Err(RelayError::TooLarge { .. }) => return Ok(true),
+            Err(error) => return Err(error),
         }
     }
     Ok(false)

@@ -24,6 +24,7 @@ in_both_worlds!(
     a_deleted_announcement_stops_being_served_and_its_data_is_kept,
     a_deleted_state_falls_back_to_another_maintainers_or_to_nothing,
     whoever_vanishes_takes_everything_along,
+    a_request_to_vanish_is_short,
     a_repository_that_moves_to_another_server_is_not_served_here,
     the_data_of_a_deleted_repository_is_removed_in_the_end,
 );
@@ -185,6 +186,21 @@ async fn whoever_vanishes_takes_everything_along(kind: Kind) {
     served.git.push(&served.url, &["main"]).await.expect_refused();
     let again = nostr.send(&state).await;
     assert!(!again.taken && again.message.starts_with("deleted: "), "{again:?}");
+}
+
+/// Each decision about the author's events reads it.
+async fn a_request_to_vanish_is_short(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let author = Keys::generate();
+    let relays = |count: usize| vec![tag(&["relay", "wss://relay.example"]); count];
+
+    assert!(nostr.send(&sign(&author, 62, now(), &relays(200))).await.taken);
+    let refused = nostr.send(&sign(&author, 62, now(), &relays(300))).await;
+    assert!(
+        !refused.taken && refused.message.starts_with("invalid: a request to vanish"),
+        "{refused:?}"
+    );
 }
 
 async fn a_repository_that_moves_to_another_server_is_not_served_here(kind: Kind) {

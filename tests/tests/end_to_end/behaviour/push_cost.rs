@@ -21,6 +21,7 @@ in_both_worlds!(
     a_push_loads_facts_once_reconciles_once_polls_for_nothing_and_loads_ahead,
     pull_requests_of_strangers_cost_a_push_nothing,
     a_request_to_vanish_from_elsewhere_has_nothing_reconciled,
+    a_request_to_delete_what_is_not_here_has_nothing_reconciled,
 );
 
 /// The lines in the log of a gateway that contain one of the texts of [`COUNTED`], in order.
@@ -128,6 +129,31 @@ async fn a_request_to_vanish_from_elsewhere_has_nothing_reconciled(kind: Kind) {
 
     let elsewhere = [tag(&["relay", "wss://elsewhere.example"])];
     let request = sign(&served.repository.owner, 62, now(), &elsewhere);
+    assert!(nostr.send(&request).await.taken);
+    eventually("it is stored", async || nostr.serves(&request).await).await;
+    settled(&world).await;
+
+    let log = counted(&world.gateway_log())[before..].to_vec();
+    assert!(!log.contains(&"reconcile repositories"), "{log:?}");
+}
+
+/// Before: each `a` tag had the author's coordinate reconciled, whether there was anything or not, and each `e` tag
+/// that of the event, whoever asked.
+async fn a_request_to_delete_what_is_not_here_has_nothing_reconciled(kind: Kind) {
+    let mut world = World::start(kind, Options::default()).await;
+    log_facts(&mut world).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    settled(&world).await;
+    let before = counted(&world.gateway_log()).len();
+
+    let stranger = Keys::generate();
+    let mut targets = vec![tag(&["e", &served.announcement.id.to_hex()])];
+    targets.extend((0..50).map(|number| {
+        let address = format!("30617:{}:{number}", stranger.public_key().to_hex());
+        tag(&["a", &address])
+    }));
+    let request = sign(&stranger, 5, now(), &targets);
     assert!(nostr.send(&request).await.taken);
     eventually("it is stored", async || nostr.serves(&request).await).await;
     settled(&world).await;
