@@ -44,6 +44,7 @@ use crate::fetch::reader::Reader;
 use crate::fetch::server::UploadPack;
 use crate::git::command::Git;
 use crate::http::client_address::TrustedProxies;
+use crate::http::own_requests::OwnRequests;
 use crate::http::repository_pages::RepositoryPages;
 use crate::http::root::Root;
 use crate::http::routes::Gateway;
@@ -94,12 +95,7 @@ impl Server {
         options: &GatewayOptions,
         activated: Option<std::net::TcpListener>,
     ) -> Result<Self, CommandError> {
-        let (listener, address) = match activated {
-            Some(socket) => listen_on(socket).map_err(CommandError::because(
-                "cannot listen on the socket passed by socket activation",
-            ))?,
-            None => bind(options.listen.bind).await?,
-        };
+        let (listener, address) = listen(options, activated).await?;
         if let Some(url) = &options.relay_url
             && is_own(url, address).await
         {
@@ -148,6 +144,7 @@ impl Server {
             upload_pack,
             pusher: Arc::new(pusher(options, reconciler, &reader, &tasks, &ending)),
             trusted_proxies: options.listen.trusted_proxies.clone(),
+            own_requests: OwnRequests::default(),
             reader,
         };
         Ok(Self {
@@ -351,6 +348,18 @@ fn pusher(
         reader: Arc::clone(reader),
         tasks: tasks.clone(),
         log: Arc::new(PushLog::new(purgatory)),
+    }
+}
+
+async fn listen(
+    options: &GatewayOptions,
+    activated: Option<std::net::TcpListener>,
+) -> Result<(TcpListener, SocketAddr), CommandError> {
+    match activated {
+        Some(socket) => listen_on(socket).map_err(CommandError::because(
+            "cannot listen on the socket passed by socket activation",
+        )),
+        None => bind(options.listen.bind).await,
     }
 }
 

@@ -11,6 +11,10 @@ use tests::harness::process::free_port;
 use tests::harness::redis::RedisSetup;
 use tests::harness::reverse_proxy::Proxy;
 use tests::harness::reverse_proxy::Site;
+use tests::harness::strfry::STRFRY_CONF;
+use tests::harness::strfry::strfry_binary;
+use tests::harness::strfry::strfry_configuration;
+use tests::harness::strfry_import::Import;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 
@@ -37,7 +41,7 @@ async fn all_is_well_behind(proxy: Proxy) {
         "{named:#?}"
     );
     let found = diagnosis.findings.len();
-    assert!(found >= 16, "{found} findings");
+    assert!(found >= 18, "{found} findings");
     let held: Vec<String> = redis(&site.world, &["KEYS", "{purgatory}:entry:*"]).await;
     assert!(held.is_empty(), "the probes were taken back: {held:?}");
 }
@@ -123,6 +127,13 @@ async fn mistakes_of_a_proxy_are_named() {
         (
             "127.0.0.1",
             &[("client_max_body_size 0;", "")],
+            "size of pushes",
+            "client_max_body_size 0",
+        ),
+        // It let 2 MiB pass, and so passed for none.
+        (
+            "127.0.0.1",
+            &[("client_max_body_size 0;", "client_max_body_size 100m;")],
             "size of pushes",
             "client_max_body_size 0",
         ),
@@ -223,6 +234,67 @@ async fn mistakes_of_strfry_are_named() {
     let others = diagnosis.named();
     let blames = |(check, text): &(&str, String)| *check == "plugin" || text.contains("no plugin runs");
     assert!(!others.iter().any(blames), "only strfry is away: {others:#?}");
+}
+
+/// An operator who kept strfry's own limits was told that all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_strfry_that_large_repositories_do_not_fit_into_are_named() {
+    // The stand-in has none of these settings.
+    if strfry_binary().is_none() {
+        return;
+    }
+    let world = world().await;
+    let file = world.folder().join(STRFRY_CONF);
+    let shipped = std::fs::read_to_string(&file).unwrap();
+    for (setting, default, named) in [
+        ("maxEventSize = 262144", "maxEventSize = 65536", "event too large"),
+        ("maxNumTags = 5000", "maxNumTags = 2000", "too many tags"),
+        (
+            "rejectEventsOlderThanSeconds = 630720000",
+            "rejectEventsOlderThanSeconds = 94608000",
+            "created_at too early",
+        ),
+    ] {
+        assert!(shipped.contains(setting));
+        // strfry follows a file that is written in place.
+        std::fs::write(&file, shipped.replace(setting, default)).unwrap();
+
+        eventually("it is named with its mend", async || {
+            let diagnosis = world.doctor(&[]).await;
+            let check = "large and old states";
+            diagnosis.names(check, named) && diagnosis.names(check, setting)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_without_the_rights_or_into_another_database_is_named() {
+    let import = |import| Options {
+        redis: RedisSetup::Alone,
+        import,
+        ..Options::default()
+    };
+    let fails = World::start(Kind::Strfry, import(Import::Fails)).await;
+
+    let diagnosis = fails.doctor(&[]).await;
+
+    assert!(
+        diagnosis.names("strfry import", "usermod -aG strfry grasp"),
+        "{diagnosis:#?}"
+    );
+    drop(fails);
+    let works = World::start(Kind::Strfry, import(Import::Works)).await;
+    let diagnosis = works.doctor(&[]).await;
+    let is_well = |finding: &serde_json::Value| finding["check"] == "strfry import" && finding["severity"] == "ok";
+    assert!(diagnosis.findings.iter().any(is_well), "{diagnosis:#?}");
+
+    let elsewhere = works.folder().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let other = works.folder().join("other.conf");
+    std::fs::write(&other, strfry_configuration(&[("db", format!("{elsewhere:?}"))])).unwrap();
+    let diagnosis = works.doctor(&[&format!("--strfry-conf={}", other.display())]).await;
+    assert!(diagnosis.names("strfry import", "another database"), "{diagnosis:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod connections_tests;
 mod failure;
 mod large_files;
 mod open_counts;
+pub(crate) mod own_requests;
 pub(crate) mod pages;
 pub(crate) mod relay_info;
 pub(crate) mod reply;

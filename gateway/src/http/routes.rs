@@ -26,6 +26,7 @@ use crate::http::body::has_body;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::large_files;
+use crate::http::own_requests::OwnRequests;
 use crate::http::reply;
 use crate::http::repository_pages::RepositoryPages;
 use crate::http::root::Root;
@@ -49,6 +50,8 @@ pub(crate) struct Gateway {
     pub(crate) pages: RepositoryPages,
     /// Proxies whose headers about the client's address are believed.
     pub(crate) trusted_proxies: TrustedProxies,
+    /// What refuses requests to the relay that come back.
+    pub(crate) own_requests: OwnRequests,
 }
 
 struct RequestHead {
@@ -108,6 +111,9 @@ async fn answer(
     // A preflight request of a browser; the answer does not depend on what exists.
     if head.method == Method::OPTIONS {
         return reply::empty(StatusCode::NO_CONTENT);
+    }
+    if let Some(refused) = gateway.own_requests.refuse(&head.headers) {
+        return refused;
     }
     // hyper leaves out the body of an answer to HEAD.
     let reads = matches!(head.method, Method::GET | Method::HEAD);

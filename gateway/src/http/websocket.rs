@@ -12,6 +12,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use shared::relay_client::RelayClient;
+use shared::relay_client::SENDER_HEADER;
+use shared::relay_client::own_mark;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -137,6 +139,7 @@ fn request(target: &str, headers: &HeaderMap, client: IpAddr) -> hyper::http::Re
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "websocket")
         .header("x-real-ip", client.to_string())
+        .header(SENDER_HEADER, own_mark())
         .body(String::new())?;
     let passed_on = headers.iter().filter(|(name, _)| is_passed_on(name));
     request

@@ -6,11 +6,15 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::connect_async_with_config;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use url::Position;
 use url::Url;
 
 use super::error::RelayError;
+use super::own_mark::SENDER_HEADER;
+use super::own_mark::own_mark;
 
 /// A relay's URL without TLS (`ws://host:port/path`): it is on this host or on the operator's own network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +56,13 @@ impl RelayUrl {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let opened = connect_async_with_config(self.as_str(), Some(config), true).await;
+        let request = self.as_str().into_client_request().map(|mut request| {
+            let mark = HeaderValue::from_static(own_mark());
+            request.headers_mut().insert(SENDER_HEADER, mark);
+            request
+        });
+        let request = request.map_err(|error| RelayError::Connect(Box::new(error)))?;
+        let opened = connect_async_with_config(request, Some(config), true).await;
         opened
             .map(|(socket, _)| socket)
             .map_err(|error| RelayError::Connect(Box::new(error)))

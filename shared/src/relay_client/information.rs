@@ -15,6 +15,8 @@ use tokio::net::TcpStream;
 
 use super::address::RelayUrl;
 use super::error::RelayError;
+use super::own_mark::SENDER_HEADER;
+use super::own_mark::own_mark;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StatedLimits {
@@ -50,6 +52,7 @@ pub(super) async fn fetch(url: &RelayUrl) -> Result<Value, RelayError> {
         .header(header::HOST, url.authority())
         // strfry answers with the document only if this is all of `Accept` (`RelayWebsocket.cpp`, `onHttpRequest`).
         .header(header::ACCEPT, "application/nostr+json")
+        .header(SENDER_HEADER, own_mark())
         .body(Empty::<Bytes>::new())
         .map_err(|_| RelayError::Information("its URL is no target of a request"))?;
     let answer = async move {

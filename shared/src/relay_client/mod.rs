@@ -10,6 +10,7 @@ mod error;
 mod information;
 mod message;
 mod outcome;
+mod own_mark;
 mod page;
 mod pending;
 mod query;
@@ -35,6 +36,8 @@ use connection::QUERIES_MAX;
 use connection::RelayConnection;
 pub use error::RelayError;
 pub use outcome::PublishOutcome;
+pub use own_mark::SENDER_HEADER;
+pub use own_mark::own_mark;
 pub use subscribe::LiveSubscription;
 pub use subscribe::Signal;
 

@@ -8,6 +8,7 @@ use nostr::event::Event;
 use nostr::filter::Filter;
 use nostr::message::ClientMessage;
 use nostr::message::SubscriptionId;
+use tokio::time::Instant;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -36,6 +37,8 @@ pub struct LiveSubscription {
     socket: Option<RelaySocket>,
     /// Before the next attempt to connect, if one fails.
     pause: Duration,
+    /// When its loss was logged last; `None`: it is not lost.
+    lost_logged: Option<Instant>,
 }
 
 impl LiveSubscription {
@@ -46,6 +49,7 @@ impl LiveSubscription {
             filters: filters.into_iter().map(|filter| filter.limit(0)).collect(),
             socket: None,
             pause: PAUSE_MIN,
+            lost_logged: None,
         }
     }
 
@@ -59,6 +63,9 @@ impl LiveSubscription {
                     Ok(connected) => connected.map(|socket| {
                         self.socket = Some(socket);
                         self.pause = PAUSE_MIN;
+                        if self.lost_logged.take().is_some() {
+                            tracing::info!("the relay answers again: the subscription continues");
+                        }
                         Signal::Connected
                     }),
                     Err(_) => Err(RelayError::Timeout),
@@ -66,11 +73,19 @@ impl LiveSubscription {
             };
             match signal {
                 Ok(signal) => return signal,
-                Err(error) => tracing::warn!(%error, "the subscription at the relay is lost; trying again"),
+                Err(error) => self.log_loss(&error),
             }
             self.socket = None;
             tokio::time::sleep(self.pause).await;
             self.pause = (self.pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Logs a loss once, and again each minute for as long as it lasts.
+    fn log_loss(&mut self, error: &RelayError) {
+        if self.lost_logged.is_none_or(|at| at.elapsed() >= LOGGED_EVERY) {
+            self.lost_logged = Some(Instant::now());
+            tracing::warn!(%error, "the subscription at the relay is lost; trying again");
         }
     }
 
@@ -133,6 +148,8 @@ async fn read(socket: &mut RelaySocket) -> Result<RelayMessage, RelayError> {
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause before another attempt: all recovers within 2 s of the relay's return (docs/reliability.md).
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Between two log lines about the same loss.
+const LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// After this long without a frame the relay is pinged, and after as long again it counts as gone. strfry pings every
 /// 55 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);

@@ -8,6 +8,7 @@ mod probe;
 mod public;
 mod redis;
 mod relay;
+mod strfry;
 
 use std::future::ready;
 use std::pin::Pin;
@@ -29,7 +30,7 @@ type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
 type Check = (&'static str, for<'p> fn(&'p Patient<'_>) -> Findings<'p>);
 
 /// In the order in which the parts need each other: the first that is wrong often explains the rest.
-const CHECKS: [Check; 16] = [
+const CHECKS: [Check; 18] = [
     ("data directory", |patient| {
         Box::pin(ready(host::data_directory(patient)))
     }),
@@ -42,6 +43,8 @@ const CHECKS: [Check; 16] = [
     ("clock", |patient| Box::pin(redis::clock(patient))),
     ("relay", |patient| Box::pin(relay::identity(patient))),
     ("plugin", |patient| Box::pin(relay::plugin(patient))),
+    ("large and old states", |patient| Box::pin(strfry::limits(patient))),
+    ("strfry import", |patient| Box::pin(strfry::import(patient))),
     ("agreement", |patient| Box::pin(relay::agreement(patient))),
     ("domain", |patient| Box::pin(public::reached(patient))),
     ("git over http", |patient| Box::pin(public::git(patient))),

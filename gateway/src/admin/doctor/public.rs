@@ -100,33 +100,39 @@ pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-/// More than nginx accepts by default.
+/// Announces a push of [`ANNOUNCED_BYTES`], by which a proxy decides, and sends more than nginx accepts by default.
 pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
     let path = held_path(patient).unwrap_or_else(|| NOBODYS.to_owned());
-    let body = Full::new(Bytes::from(vec![0; LARGE_BYTES]))
-        .map_err(|never| match never {})
-        .boxed();
-    match ask(&patient.public_url, push(&path), body).await {
+    let request = push(&path).header(header::CONTENT_LENGTH, ANNOUNCED_BYTES);
+    match ask(&patient.public_url, request, trickle(LARGE_BYTES)).await {
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => vec![Observation::wrong(
-            format!("the reverse proxy refuses a push of {LARGE_BYTES} bytes (413)"),
+            format!("the reverse proxy refuses a push of {ANNOUNCED_BYTES} bytes (413)"),
             "nginx: client_max_body_size 0; then: systemctl reload nginx",
         )],
-        Ok(_) => vec![Observation::well(format!("{LARGE_BYTES} bytes pass"))],
+        Ok(_) => vec![Observation::well(format!("a push of {ANNOUNCED_BYTES} bytes passes"))],
         // The answer came before the end of the request, which not every proxy passes on well.
         Err(OutsideError::Http(_)) => vec![Observation::well("the gateway answers a large push before its end")],
+        // A proxy waits for all of it, which the next check names.
+        Err(OutsideError::Silent) => Vec::new(),
         Err(error) => vec![not_reached(patient, &error)],
     }
 }
 
+/// Returns a body without an end: so many bytes at once, then a little now and then.
+fn trickle(at_once: usize) -> ProbeBody {
+    let trickle = futures_util::stream::unfold(at_once, |first| async move {
+        if first == 0 {
+            tokio::time::sleep(TRICKLE_PAUSE).await;
+        }
+        let some = Bytes::from(vec![b'0'; first.max(TRICKLE_BYTES)]);
+        Some((Ok::<_, io::Error>(Frame::data(some)), 0))
+    });
+    BodyExt::boxed(StreamBody::new(trickle))
+}
+
 /// A push to a repository that does not exist is answered at once, unless a proxy waits for its end.
 pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
-    let trickle = futures_util::stream::unfold((), |()| async {
-        tokio::time::sleep(TRICKLE_PAUSE).await;
-        let some = Bytes::from(vec![b'0'; TRICKLE_BYTES]);
-        Some((Ok::<_, io::Error>(Frame::data(some)), ()))
-    });
-    let body = BodyExt::boxed(StreamBody::new(trickle));
-    match ask(&patient.public_url, push(NOBODYS), body).await {
+    match ask(&patient.public_url, push(NOBODYS), trickle(0)).await {
         // That was named before.
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => Vec::new(),
         Ok(_) | Err(OutsideError::Http(_)) => {
@@ -230,6 +236,9 @@ fn held_path(patient: &Patient<'_>) -> Option<String> {
 fn nothing() -> ProbeBody {
     Full::default().map_err(|never| match never {}).boxed()
 }
+
+/// More than the limits that operators and providers of proxies like to set, and as much as a repository may have.
+const ANNOUNCED_BYTES: u64 = 1 << 30;
 
 const LARGE_BYTES: usize = 2 << 20;
 

@@ -68,6 +68,13 @@ async fn whoever_asks_hears_which_part_is_away() {
     .await;
     world.start_relay().await;
     eventually("it is found again", async || is_ready(true, "relay").await).await;
+    eventually("its return is logged", async || {
+        world.gateway_log().contains("the relay answers again")
+    })
+    .await;
+    let log = world.gateway_log();
+    let lost = log.matches("the subscription at the relay is lost").count();
+    assert_eq!(lost, 1, "once, and not each second: {log}");
 }
 
 async fn what_is_pushed_and_waits_is_counted_and_not_shown_to_clients(kind: Kind) {

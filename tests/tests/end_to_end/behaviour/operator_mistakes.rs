@@ -1,15 +1,19 @@
 //! What an operator mistypes is named, with what was meant, and what is typed in another form is understood.
 
 use nostr::nips::nip19::ToBech32;
+use tests::clients::http;
 use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
+use tests::harness::process::Process;
 use tests::harness::process::free_port;
 use tests::harness::process::program;
 use tests::harness::process::shell;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 
 use crate::fixture::Served;
 use crate::fixture::in_both_worlds;
@@ -139,4 +143,46 @@ async fn a_relay_that_is_the_gateway_itself_is_refused() {
             "{text}"
         );
     }
+}
+
+/// Through a reverse proxy it looped all the same, with 260 lines of the log a second and none that told why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_leads_back_to_the_gateway_by_a_proxy_is_named_and_not_asked_in_a_loop() {
+    let authority = format!("127.0.0.1:{}", free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let arguments = [
+        "serve".to_owned(),
+        format!("--bind={authority}"),
+        "--domain=git.example.com".to_owned(),
+        format!("--relay-url=ws://{}", proxy.local_addr().unwrap()),
+        "--redis-url=redis://127.0.0.1:1".to_owned(),
+        format!("--data-dir={}", folder.path().join("data").display()),
+    ];
+    let behind = authority.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = proxy.accept().await {
+            let Ok(mut gateway) = TcpStream::connect(&behind).await else {
+                continue;
+            };
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut gateway).await });
+        }
+    });
+    let gateway = Process::start(&program("grasp-gateway"), &arguments, &folder.path().join("log"));
+
+    eventually("it is named with its mend", async || {
+        let log = gateway.output();
+        log.contains("relay-url leads back to this gateway") && log.contains("ws://127.0.0.1:7777")
+    })
+    .await;
+
+    let document = "GET / HTTP/1.1\r\naccept: application/nostr+json\r\n";
+    let answer = http::request(&authority, document, b"").await;
+    assert_eq!(answer.status, 200, "its own fields are there at once");
+    assert!(
+        answer.text().contains("supported_grasps"),
+        "by which the doctor knows it"
+    );
+    let log = gateway.output();
+    assert_eq!(log.matches("relay-url leads back").count(), 1, "{log}");
 }
