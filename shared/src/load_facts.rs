@@ -1,5 +1,6 @@
-//! Reads the facts that decisions are made on: the purgatory first, the relay after it, never both at once, because
-//! events move from the one into the other (docs/ARCHITECTURE.md rule 9).
+//! Reads the facts that decisions are made on: the purgatory first, the relay after it, because events move from the
+//! one into the other (docs/ARCHITECTURE.md rule 9). About an event that arrives, for whose answer a relay waits, both
+//! are read at once, and the relay again if anything has left the purgatory meanwhile.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -85,8 +86,10 @@ impl FactLoader {
             }
             // PRs are read once: none of them leads anywhere.
             let scope = if round == 0 { scope } else { &FactsScope::default() };
-            let reading = self.purgatory.read_with(&next, &scope.pull_request_ids).await?;
-            let served = self.served(scope, &next, &reading).await?;
+            let (reading, served) = match &scope.arriving {
+                Some(arriving) => self.read_at_once(scope, arriving, &next).await?,
+                None => self.read_in_turn(scope, &next).await?,
+            };
             next = found.add(next, reading, served);
         }
         let covered = found.covered(scope);
@@ -126,6 +129,46 @@ impl FactLoader {
         Ok(listing)
     }
 
+    async fn read_in_turn(
+        &self,
+        scope: &FactsScope,
+        coordinates: &BTreeSet<Coordinate>,
+    ) -> Result<(Reading, Vec<Event>), FactsError> {
+        let reading = self.purgatory.read_with(coordinates, &scope.pull_request_ids).await?;
+        let served = self.served(scope, coordinates, &reading).await?;
+        Ok((reading, served))
+    }
+
+    /// Reads the same for an event that arrives. What has left the purgatory before it was read, and reached the relay
+    /// after that was read, would be missed in both: not if nothing has left since an answer that was here before both
+    /// were asked.
+    async fn read_at_once(
+        &self,
+        scope: &FactsScope,
+        arriving: &Event,
+        coordinates: &BTreeSet<Coordinate>,
+    ) -> Result<(Reading, Vec<Event>), FactsError> {
+        let last_lease = self.purgatory.last_lease_read();
+        let mut authors: BTreeSet<PublicKey> = coordinates.iter().map(|coordinate| coordinate.owner).collect();
+        authors.insert(arriving.pubkey);
+        let requests = [nip34::DELETION, nip34::VANISH].map(Kind::from_u16);
+        let requests = Filter::new().kinds(requests).authors(authors.iter().copied());
+        let filters = git_events(coordinates).into_iter();
+        let filters = filters.chain(pull_requests(&scope.pull_request_ids)).collect();
+        let (reading, (mut served, are_requests_whole)) = tokio::try_join!(
+            async { Ok::<_, FactsError>(self.purgatory.read_with(coordinates, &scope.pull_request_ids).await?) },
+            async { Ok(self.relay.query_with(filters, requests, FEW).await?) },
+        )?;
+        let is_releasing = is_releasing(&reading, arriving);
+        let is_same = last_lease == reading.last_lease && !last_lease.is_empty();
+        let held = reading.entries.iter().map(|entry| &entry.event);
+        let others = held.chain(&served).filter(|event| !authors.contains(&event.pubkey));
+        if !are_requests_whole || !is_releasing && (!is_same || others.count() > 0) {
+            served = self.served(scope, coordinates, &reading).await?;
+        }
+        Ok((reading, served))
+    }
+
     /// Reads the relay's events about coordinates, and about the purgatory's events for them.
     async fn served(
         &self,
@@ -133,20 +176,18 @@ impl FactLoader {
         coordinates: &BTreeSet<Coordinate>,
         reading: &Reading,
     ) -> Result<Vec<Event>, FactsError> {
-        let is_releasing = |event: &&Event| {
-            let mut entries = reading.entries.iter();
-            entries.any(|entry| entry.event.id == event.id && entry.status.counts_as_served())
-        };
         let held = reading.entries.iter().map(|entry| &entry.event);
-        let (filters, unserved): (Vec<Filter>, Vec<&Event>) = match scope.arriving.as_ref().filter(is_releasing) {
-            // It has its pass, unless its author has deleted it: nothing else is asked (docs/ARCHITECTURE.md rule 3).
-            Some(releasing) => (Vec::new(), vec![releasing]),
-            None => {
-                let awaited = pull_requests(&scope.pull_request_ids);
-                let filters = git_events(coordinates).into_iter().chain(awaited);
-                (filters.collect(), held.chain(&scope.arriving).collect())
-            }
-        };
+        let (filters, unserved): (Vec<Filter>, Vec<&Event>) =
+            match (scope.arriving.as_ref()).filter(|event| is_releasing(reading, event)) {
+                // It has its pass, unless its author has deleted it: nothing else is asked (docs/ARCHITECTURE.md, rule
+                // 3).
+                Some(releasing) => (Vec::new(), vec![releasing]),
+                None => {
+                    let awaited = pull_requests(&scope.pull_request_ids);
+                    let filters = git_events(coordinates).into_iter().chain(awaited);
+                    (filters.collect(), held.chain(&scope.arriving).collect())
+                }
+            };
         let mut authors: BTreeSet<PublicKey> = unserved.iter().map(|event| event.pubkey).collect();
         if !filters.is_empty() {
             authors.extend(coordinates.iter().map(|coordinate| coordinate.owner));
@@ -187,6 +228,12 @@ impl FactLoader {
     pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
         Ok(self.relay.any(related(event, references)).await?)
     }
+}
+
+/// Whether the purgatory is releasing an event.
+fn is_releasing(reading: &Reading, event: &Event) -> bool {
+    let mut entries = reading.entries.iter();
+    entries.any(|entry| entry.event.id == event.id && entry.status.counts_as_served())
 }
 
 /// Returns filters for every event that `event` refers to, or that refers to it.
@@ -346,6 +393,10 @@ const FILTER_VALUE_BYTES_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Tag;
@@ -353,6 +404,17 @@ mod tests {
     use nostr::key::Keys;
 
     use super::*;
+    use crate::options::access_files::AccessPaths;
+    use crate::purgatory::Hold;
+    use crate::purgatory::HoldOutcome;
+    use crate::purgatory::Limits;
+    use crate::purgatory::Room;
+    use crate::relay_client::tests::relay;
+    use crate::relay_client::tests::stored;
+    use crate::rules::EventStatus;
+    use crate::rules::tests::announcement_event;
+    use crate::rules::tests::coordinate;
+    use crate::rules::tests::state_event;
 
     fn event(author: &Keys, kind: u16, tag: [&str; 2]) -> Event {
         EventBuilder::new(Kind::from_u16(kind), "")
@@ -404,5 +466,59 @@ mod tests {
             assert!(match_any(&together, request), "{request:?}");
         }
         assert_eq!((each.len(), together.len()), (128, 7));
+    }
+
+    #[tokio::test]
+    async fn what_has_left_the_purgatory_while_both_were_read_is_read_from_the_relay_again() {
+        let announced = announcement_event(1, "r", 1, &[]);
+        let requests = Arc::new(AtomicUsize::new(0));
+        // Which of the requests are answered before the announcement is stored.
+        let stored_after = Arc::new(AtomicUsize::new(usize::MAX));
+        let (asked, is_stored_after, stored_event) =
+            (Arc::clone(&requests), Arc::clone(&stored_after), announced.clone());
+        let relay = relay(500, move |_, message| {
+            if message[0] != "REQ" {
+                return Vec::new();
+            }
+            let is_stored = asked.fetch_add(1, Ordering::SeqCst) >= is_stored_after.load(Ordering::SeqCst);
+            stored(&[stored_event.clone()][..usize::from(is_stored)], 500, message)
+        })
+        .await;
+        let loader = FactLoader {
+            purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1_000)),
+            relay,
+            service: "svc".parse().unwrap(),
+            mode: MaintainerMode::default(),
+            access: AccessFiles::open(AccessPaths::default()).unwrap(),
+        };
+        let at = coordinate(1, "r");
+        let hold = Hold {
+            event: announced.clone(),
+            coordinates: [at.clone()].into(),
+            source: "IP4 192.0.2.1".to_owned(),
+            hold_secs: 100,
+            extend: BTreeSet::new(),
+            room: Room::WithinLimits,
+            behind: None,
+        };
+        assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        let scope = FactsScope {
+            coordinates: [at].into(),
+            arriving: Some(state_event(1, "r", 2, &[])),
+            ..FactsScope::default()
+        };
+
+        loader.load(&scope).await.unwrap();
+        let before = requests.load(Ordering::SeqCst);
+        let (held, _) = loader.load(&scope).await.unwrap();
+
+        assert_eq!(held.status(&announced.id), Some(EventStatus::Held));
+        assert_eq!(requests.load(Ordering::SeqCst), before + 1);
+
+        loader.purgatory.end(&[announced.id].into()).await.unwrap();
+        stored_after.store(before + 2, Ordering::SeqCst);
+        let (served, _) = loader.load(&scope).await.unwrap();
+
+        assert_eq!(served.status(&announced.id), Some(EventStatus::Served));
     }
 }

@@ -19,6 +19,9 @@ pub struct DirtyNumber(pub u64);
 pub struct Reading {
     /// When it was read, unix seconds by the store's clock: the `now` of every decision made on it.
     pub now: u64,
+    /// The number of the last lease, drawn also for each event that leaves. As long as it is the same, nothing has
+    /// moved from the purgatory to the relay. Empty: it was read in several steps.
+    pub last_lease: String,
     /// Which of the coordinates are dirty, and since which change.
     pub dirty: BTreeMap<Coordinate, DirtyNumber>,
     /// Who lists the owner of a coordinate as maintainer, by announcements with the same identifier, held or served:

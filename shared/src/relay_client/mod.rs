@@ -127,6 +127,22 @@ impl RelayClient {
         self.ask(&self.inner.queries, query).await
     }
 
+    /// Returns every stored event that matches one of `filters`, as [`RelayClient::query`], and by the same request
+    /// those that match `few`, if these are clearly fewer than `count`; `false`: they may be more, and some are
+    /// missing.
+    ///
+    /// # Errors
+    /// See [`RelayClient::query`].
+    pub async fn query_with(
+        &self,
+        filters: Vec<Filter>,
+        few: Filter,
+        count: usize,
+    ) -> Result<(Vec<Event>, bool), RelayError> {
+        let query_with = |connection| query::query_with(connection, &filters, &few, count);
+        self.ask(&self.inner.queries, query_with).await
+    }
+
     /// Returns every stored event that matches one of `filters`, each with a `limit` of `count`. `None`: there may be
     /// as many as that.
     ///
@@ -258,4 +274,4 @@ async fn until_it_answers(client: Weak<ClientInner>) {
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

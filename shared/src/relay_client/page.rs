@@ -20,7 +20,7 @@ impl Page {
     /// Whether there are no more: strfry counts events that are deleted during a long query against the limit, and does
     /// not send them (`DBQuery.h` selects up to the limit, `QueryScheduler.h` then drops deleted ones).
     pub(super) fn is_short(&self, page_size: usize) -> bool {
-        self.received < page_size - page_size / NEARLY
+        is_few(self.received, page_size)
     }
 
     /// Decides up to which time to ask for the next page: there may be more events of the second of the oldest one.
@@ -47,6 +47,11 @@ impl Page {
             next => Ok(next),
         }
     }
+}
+
+/// Whether so many events are all that there are, where `limit` were asked for.
+pub(super) fn is_few(received: usize, limit: usize) -> bool {
+    received < limit - limit / NEARLY
 }
 
 /// One in this many events of a page may be deleted while it is read.

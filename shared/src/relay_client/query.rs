@@ -6,9 +6,11 @@ use std::sync::Arc;
 use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::filter::Filter;
+use nostr::filter::MatchEventOptions;
 
 use super::connection::RelayConnection;
 use super::error::RelayError;
+use super::page::is_few;
 
 /// Returns all that matches; each filter may match at most `events_max` events.
 pub(super) async fn query(
@@ -38,6 +40,31 @@ pub(super) async fn query(
         }
     }
     Ok(found.events)
+}
+
+/// Returns all that matches `filters`, with as few as `count` that match `few`, by one request if it can; and whether
+/// these are all that there are.
+pub(super) async fn query_with(
+    connection: Arc<RelayConnection>,
+    filters: &[Filter],
+    few: &Filter,
+    count: usize,
+) -> Result<(Vec<Event>, bool), RelayError> {
+    let page_size = connection.page_size();
+    let limited = filters.iter().cloned().map(|filter| filter.limit(page_size));
+    let together: Vec<Filter> = limited.chain([few.clone().limit(count)]).collect();
+    if requests(&together).len() == 1 {
+        let page = connection.page(&together, page_size).await?;
+        if page.is_short(page_size) {
+            let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
+            // What is not valid may be either.
+            let few_received = page.received - page.events.iter().filter(is_other).count();
+            let mut found = FoundEvents::default();
+            found.add(page.events);
+            return Ok((found.events, is_few(few_received, count)));
+        }
+    }
+    Ok((query(connection, filters, usize::MAX).await?, false))
 }
 
 pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {

@@ -24,13 +24,13 @@ use tokio_tungstenite::tungstenite;
 use super::*;
 
 /// What the relay does about a message.
-enum Reply {
+pub(crate) enum Reply {
     Say(Value),
     HangUp,
 }
 
 /// Starts a relay that answers each message as `reply` decides, which is given the number of earlier connections.
-async fn relay<R>(max_limit: usize, reply: R) -> RelayClient
+pub(crate) async fn relay<R>(max_limit: usize, reply: R) -> RelayClient
 where
     R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
 {
@@ -92,7 +92,7 @@ fn document(max_limit: usize) -> Value {
 const MESSAGE_BYTES_MAX_STATED: usize = 100_000;
 
 /// Answers a request as a relay with these events does, newest first, at most `max_limit` for each filter.
-fn stored(events: &[Event], max_limit: usize, message: &Value) -> Vec<Reply> {
+pub(crate) fn stored(events: &[Event], max_limit: usize, message: &Value) -> Vec<Reply> {
     let Some(("REQ", subscription)) = message[0].as_str().zip(message.get(1)) else {
         return Vec::new();
     };
@@ -109,6 +109,39 @@ fn stored(events: &[Event], max_limit: usize, message: &Value) -> Vec<Reply> {
     }
     replies.push(Reply::Say(json!(["EOSE", subscription])));
     replies
+}
+
+#[tokio::test]
+async fn few_that_a_query_asks_for_beside_are_all_only_if_they_are_few() {
+    let [note, other] = [1, 2].map(|time| events([time]).remove(0));
+    for (stored_deletions, is_whole) in [(0, true), (2, true), (9, false), (10, false)] {
+        let keys = Keys::generate();
+        let deletion = |number: u64| {
+            let deletion = EventBuilder::new(Kind::EventDeletion, number.to_string());
+            deletion.finalize(&keys).unwrap()
+        };
+        let deletions: Vec<Event> = (0..stored_deletions).map(deletion).collect();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (requests, notes, stored_here) = (Arc::clone(&asked), [note.clone(), other.clone()], deletions.clone());
+        let client = relay(500, move |_, message| {
+            let Some(("REQ", subscription)) = message[0].as_str().zip(message.get(1)) else {
+                return Vec::new();
+            };
+            requests.fetch_add(1, Ordering::SeqCst);
+            let events = notes.iter().chain(&stored_here);
+            let replies = events.map(|event| Reply::Say(json!(["EVENT", subscription, event])));
+            replies.chain([Reply::Say(json!(["EOSE", subscription]))]).collect()
+        })
+        .await;
+        let filters = vec![Filter::new().kind(Kind::TextNote)];
+
+        let query = client.query_with(filters, Filter::new().kind(Kind::EventDeletion), 10);
+        let (found, whole) = within(query).await.unwrap();
+
+        assert_eq!(whole, is_whole, "{stored_deletions}");
+        assert_eq!(found.len(), 2 + deletions.len());
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
 }
 
 /// Returns events made at these times.

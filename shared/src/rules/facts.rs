@@ -638,10 +638,9 @@ pub(crate) mod tests {
                 },
                 Reading {
                     now: NOW,
-                    dirty: BTreeMap::new(),
-                    listed_by: BTreeMap::new(),
                     entries: self.entries,
                     placeholders: self.placeholders,
+                    ..Reading::default()
                 },
                 self.served,
             )

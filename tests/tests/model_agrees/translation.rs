@@ -275,10 +275,10 @@ impl World {
         listed_by.retain(|listed, _| self.model_coordinates([listed]).meets(covered));
         let reading = Reading {
             now: NOW,
-            dirty: BTreeMap::new(),
             listed_by,
             entries: known().filter_map(|event| self.entry(event, &facts.reading)).collect(),
             placeholders: placeholders.map(|one| self.placeholder(one, NOW + 100)).collect(),
+            ..Reading::default()
         };
         let mut served: Vec<nostr::event::Event> = known()
             .filter(|event| facts.relay.served.has(*event))

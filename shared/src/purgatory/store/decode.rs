@@ -40,6 +40,7 @@ fn malformed(of: &str, field: &str, found: impl fmt::Debug) -> Malformed {
 /// What `read_page.lua` returns.
 type RawReading = (
     u64,
+    String,
     Vec<(String, u64)>,
     Vec<(String, Vec<String>)>,
     Vec<[String; 9]>,
@@ -70,9 +71,10 @@ type RawMarked = (Vec<(usize, u64)>, Vec<usize>);
 
 /// Reads the answer of `read_page.lua`: one page, and where the next one begins.
 pub(super) fn reading_page(raw: RawReading) -> Result<(Reading, ReadingCursor), Malformed> {
-    let (now, dirty, listed_by, entries, placeholders, place, index, last) = raw;
+    let (now, last_lease, dirty, listed_by, entries, placeholders, place, index, last) = raw;
     let page = Reading {
         now,
+        last_lease,
         dirty: dirty_numbers(dirty)?.into_iter().collect(),
         listed_by: listed_by.into_iter().map(listing_of).collect::<Result<_, _>>()?,
         entries: entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?,

@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::LazyLock;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use ::redis::FromRedisValue;
 use nostr::event::EventId;
@@ -78,6 +80,7 @@ pub struct Purgatory {
     limits: Limits,
     /// Those of Redis: a test that gives a store in memory its clock gives it one that does not jump.
     clock_jumps: Arc<ClockJumps>,
+    last_lease: Arc<Mutex<String>>,
 }
 
 #[derive(Clone)]
@@ -106,9 +109,16 @@ impl DirtyIndex {
 }
 
 operations! {
-    /// Reads one page of everything about some coordinates, and where the next one begins.
-    fn read_page(coordinates: &BTreeSet<Coordinate>, from: &ReadingCursor) -> (Reading, ReadingCursor) =
-        ("read", |argv| argv.arg(from.0).arg(&from.1).arg(&from.2).args(coordinates), decode::reading_page);
+    /// Reads one page of everything about some coordinates, with one entry beside, and where the next one begins.
+    fn read_page(
+        coordinates: &BTreeSet<Coordinate>,
+        from: &ReadingCursor,
+        beside: Option<&EventId>
+    ) -> (Reading, ReadingCursor) =
+        ("read",
+         |argv| argv.arg(from.0).arg(&from.1).arg(&from.2).arg(beside.map(EventId::to_hex).unwrap_or_default())
+             .args(coordinates),
+         decode::reading_page);
 
     /// Returns those of these entries that there are.
     fn entries_page(event_ids: &[EventId]) -> Vec<Entry> =
@@ -309,6 +319,7 @@ impl Purgatory {
             backend,
             limits,
             clock_jumps,
+            last_lease: Arc::default(),
         }
     }
 
@@ -325,6 +336,7 @@ impl Purgatory {
             backend,
             limits,
             clock_jumps,
+            last_lease: Arc::default(),
         })
     }
 
@@ -345,6 +357,17 @@ impl Purgatory {
             Backend::Redis(redis) => redis.listen(),
             Backend::Memory(memory) => memory.listen(),
         })
+    }
+
+    /// Returns the last lease that a read has found, see [`Reading::last_lease`]; empty: none has.
+    pub fn last_lease_read(&self) -> String {
+        let last_lease = self.last_lease.lock().unwrap_or_else(PoisonError::into_inner);
+        last_lease.clone()
+    }
+
+    fn note_last_lease(&self, last_lease: &str) {
+        let mut noted = self.last_lease.lock().unwrap_or_else(PoisonError::into_inner);
+        last_lease.clone_into(&mut noted);
     }
 
     /// Calls a script, and returns its answer as `decode` reads it.

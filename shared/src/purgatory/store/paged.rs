@@ -49,19 +49,29 @@ impl Purgatory {
         pull_request_ids: &BTreeSet<EventId>,
     ) -> Result<Reading, PurgatoryError> {
         let start = ReadingCursor::start();
-        // At once, and in this order: a round trip less.
+        // At once, and in this order: a round trip less. A single one is read in the same step.
+        let (beside, others) = match pull_request_ids.len() {
+            1 => (pull_request_ids.first(), &BTreeSet::new()),
+            _ => (None, pull_request_ids),
+        };
         let ((mut reading, mut cursor), pull_requests) =
-            tokio::try_join!(self.read_page(coordinates, &start), self.entries(pull_request_ids))?;
+            tokio::try_join!(self.read_page(coordinates, &start, beside), self.entries(others))?;
         while !cursor.is_end() {
-            let (page, next) = self.read_page(coordinates, &cursor).await?;
+            let (page, next) = self.read_page(coordinates, &cursor, None).await?;
             reading.entries.extend(page.entries);
             reading.placeholders.extend(page.placeholders);
+            reading.last_lease = page.last_lease;
             cursor = next;
+        }
+        if !others.is_empty() {
+            // They were read in a later step.
+            reading.last_lease.clear();
         }
         reading.entries.extend(pull_requests);
         reading.entries.sort_by_key(|entry| entry.event.id);
         reading.entries.dedup_by_key(|entry| entry.event.id);
         reading.placeholders.sort();
+        self.note_last_lease(&reading.last_lease);
         if matches!(self.backend, Backend::Redis(_)) {
             let spared = self.clock_jumps.spare(&mut reading);
             self.extend(&spared.event_ids, spared.secs).await?;

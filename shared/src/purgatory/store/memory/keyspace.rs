@@ -73,7 +73,7 @@ impl Keyspace {
                 self.changes.send_modify(|count| *count = count.wrapping_add(1));
                 self.changes.receiver_count().into()
             }
-            ["EXISTS", key] => self.exists(key).into(),
+            ["EXISTS", ref keys @ ..] => keys.iter().filter(|key| self.exists(key)).count().into(),
             ["DEL", key] => self.remove(key).into(),
             ["PERSIST", key] => self.ends.remove(key).into(),
             ["EXPIREAT", key, time] => self.end_if(key, number(time)?, |_| true),

@@ -131,15 +131,16 @@ local function event_head(id, author, created_at, kind)
 end
 
 -- Sets what is so of an event wherever it is; the author only where that is not the owner of the first coordinate, and of JSON that is
--- not long what no other field has: of long JSON the rest is little, and to put it together takes time.
-local function set_event(id, entry, event, coordinates)
+-- not long what no other field has: of long JSON the rest is little, and to put it together takes time. Other fields are set
+-- with these: each call takes its time.
+local function set_event(id, entry, event, coordinates, ...)
   local first = entry.coordinates[1]
   local is_owners = first and string.sub(first, 7, 70) == entry.author
   local head = event_head(id, entry.author, entry.created_at, entry.kind)
   local is_cut = #event <= K.cut_bytes_max and string.sub(event, 1, #head) == head
   local rest = is_cut and '{' .. string.sub(event, #head + 1)
   set_fields(id, 'event', rest or event, 'bytes', rest and decimal(#event) or '', 'kind', entry.kind,
-    'author', is_owners and '' or entry.author, 'coordinates', coordinates, 'created_at', entry.created_at)
+    'author', is_owners and '' or entry.author, 'coordinates', coordinates, 'created_at', entry.created_at, ...)
 end
 
 -- Returns the whole JSON of an event, of the fields of its entry. It may be whole there.
@@ -601,7 +602,8 @@ local function release_behind(id)
   redis.call('DEL', K.behind .. id)
 end
 
--- Removes one entry. A gateway removes what is staged for a PR with it; of one that is served it went when the
+-- Removes one entry. The number of the last lease rises: whoever has asked the relay before, and reads the purgatory after, may
+-- have missed it in both. A gateway removes what is staged for a PR with it; of one that is served it went when the
 -- commit was installed, but in other repositories it may still be needed.
 local function remove_alone(id, entry, is_served)
   for _, other in ipairs(is_related(entry) and entry.after or {}) do
@@ -611,6 +613,7 @@ local function remove_alone(id, entry, is_served)
   redis.call('DEL', K.waiting .. id)
   redis.call('ZREM', K.releasing, id)
   redis.call('DEL', K.entry .. id)
+  next_number(K.leases)
   local with_author = member_with_author(id, entry)
   for _, coordinate in ipairs(entry.coordinates) do
     redis.call('ZREM', index_key(entry, coordinate), index_member(id, entry, coordinate))
@@ -683,7 +686,11 @@ local function is_deleted(id, entry)
   if entry.kind == '30617' or entry.kind == '30618' then
     fields[3] = entry.kind .. ':' .. string.sub(in_key(entry.coordinates[1]), 66)
   end
-  for _, key in ipairs(gate_keys(entry.author)) do
+  local keys = gate_keys(entry.author)
+  if redis.call('EXISTS', keys[1], keys[2]) == 0 then
+    return false
+  end
+  for _, key in ipairs(keys) do
     local gates = redis.call('HMGET', key, unpack(fields))
     for place in ipairs(fields) do
       local asked_at = gates[place] and open_gate(gates[place])

@@ -209,12 +209,14 @@ local function full_coordinate()
     for _, prefix in ipairs({ K.announcements, K.coordinate, K.pull_requests }) do
       local index = prefix .. in_key(coordinate)
       local members = redis.call('ZCARD', index)
-      if is_owners and prefix ~= K.pull_requests then
+      if members == 0 then
+        -- Nobody's.
+      elseif is_owners and prefix ~= K.pull_requests then
         share = share + members
       else
         share = share + redis.call('ZLEXCOUNT', index, '[' .. own .. ':', '(' .. own .. ';')
       end
-      if prefix == K.pull_requests then
+      if members > 0 and prefix == K.pull_requests then
         local start = pull_request_prefix(own)
         share = share + redis.call('ZLEXCOUNT', index, '[' .. start, '(' .. string.sub(start, 1, -2) .. ';')
       end
@@ -258,8 +260,7 @@ end
 if old then
   remove_entry(old_id, old)
 end
-set_event(id, entry, ARGV[2], ARGV[6])
-set_fields(id, 'status', 'held', 'source', ARGV[7],
+set_event(id, entry, ARGV[2], ARGV[6], 'status', 'held', 'source', ARGV[7],
   'source_group', entry.source_group == ARGV[7] and '' or entry.source_group, 'held_since', decimal(NOW),
   'after', ids_as_json(after))
 add_to_indices(id, entry)

@@ -9,15 +9,16 @@
 --       2 "announcements" (of that coordinate, as earlier versions have them), "own" (these of its owner), "entries",
 --       "own_entries" or "placeholders", "announcements" at first,
 --       3 the last member of that index that was read, or empty,
+--       4 the id of one more entry to read on the first page, or empty,
 --       then the coordinates.
--- Returns: { now,
+-- Returns: { now, the last lease,
 --            { { coordinate, dirty number }, ... } on the first page,
 --            { { coordinate, pubkeys of the first K.listing_max that list its owner }, ... } on the first page, where any do,
 --            the fields of entries (`entry_fields` in common.lua), each entry once,
 --            { { event id, coordinate, commit oid, deadline }, ... } the placeholders,
 --            ARGV 1 to 3 of the next page; 1 being 0: that was the last }
 -- Cost: O(1) for each coordinate on the first page, then for each of at most K.coordinates_max, and of 2 * K.page_max entries
---       and placeholders; at most K.page_bytes of events, and one event more.
+--       and placeholders; at most K.page_bytes of events, and two events more.
 -- Errors: none of its own.
 
 local place, index, last = tonumber(ARGV[1]), ARGV[2], ARGV[3]
@@ -25,7 +26,7 @@ local dirty, listings, entries, placeholders, seen = {}, {}, {}, {}, {}
 local looked_at, bytes = 0, 0
 
 if place == 1 and index == 'announcements' and last == '' then
-  for at = 4, #ARGV do
+  for at = 5, #ARGV do
     local number = redis.call('ZSCORE', K.dirty, ARGV[at])
     if number then
       dirty[#dirty + 1] = { ARGV[at], tonumber(number) }
@@ -52,6 +53,7 @@ local function next_members(key, first, stop)
   return redis.call('ZRANGE', key, last == '' and first or '(' .. last, stop, 'BYLEX', 'LIMIT', 0, 2 * K.page_max)
 end
 
+-- `key` has `member`; nil: the entry was asked for by its id.
 local function read_entry(key, member)
   local id = id_at_end(member)
   if seen[id] then
@@ -59,7 +61,9 @@ local function read_entry(key, member)
   end
   local fields = entry_fields(id)
   if not fields[1] then
-    redis.call('ZREM', key, member)
+    if key then
+      redis.call('ZREM', key, member)
+    end
     return
   end
   seen[id] = true
@@ -104,16 +108,20 @@ local function read_next(coordinate)
   return read_index(read_placeholder, K.placeholders_of .. in_key(coordinate), '-', '+')
 end
 
+if ARGV[4] ~= '' then
+  read_entry(nil, ARGV[4])
+end
+
 -- Coordinates of which nothing is here cost too.
-local stop = math.min(#ARGV - 3, place + K.coordinates_max - 1)
+local stop = math.min(#ARGV - 4, place + K.coordinates_max - 1)
 while place <= stop and not is_full() do
-  if read_next(ARGV[place + 3]) then
+  if read_next(ARGV[place + 4]) then
     index, last = following[index], ''
     place = index == 'announcements' and place + 1 or place
   end
 end
 
-if place > #ARGV - 3 then
+if place > #ARGV - 4 then
   place = 0
 end
-return { NOW, dirty, listings, entries, placeholders, place, index, last }
+return { NOW, redis.call('GET', K.leases) or '0', dirty, listings, entries, placeholders, place, index, last }
