@@ -6,7 +6,7 @@
 //! - NIP-09 is done here and the database's own is switched off: there, a deletion of an event that arrives later has
 //!   no effect, an older deletion of a coordinate replaces a newer one, and one tag that names another author's event
 //!   refuses the whole request after doing some of it.
-//! - NIP-40 is not done there.
+//! - NIP-40 is not done there: see `expirations.rs`.
 //! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
 //!   walks the ids in their own order. Without the limit it finds all.
 //! - A query there returns all that it finds at once, which may be 1,000 events of 256 KiB. Here it returns their ids,
@@ -16,6 +16,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::future;
 use nostr::event::Event;
@@ -34,6 +35,7 @@ use shared::nip01::Address;
 use shared::nip01::tag_values;
 use tokio::sync::Semaphore;
 
+use crate::expirations::Expirations;
 use crate::validate::is_expired;
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub(super) struct EventStore {
     readers: Semaphore,
     /// Events are parsed by few readers at a time, whatever they wait for.
     parsers: Semaphore,
+    expirations: Expirations,
 }
 
 impl EventStore {
@@ -59,6 +62,7 @@ impl EventStore {
             database,
             readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
             parsers: Semaphore::new(PARSERS_MAX),
+            expirations: Expirations::open(&directory.join("expirations")).await?,
         })
     }
 
@@ -73,21 +77,33 @@ impl EventStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let limited = match walks_in_order_of_ids(filter) {
-            true => filter.clone().remove_limit(),
-            false => filter.clone().limit(limit),
-        };
-        loop {
-            let permit = self.readers.acquire().await;
-            let mut items = self.database.negentropy_items(limited.clone()).await?;
-            // Expired events count for the database's limit, but are not among its results.
-            let is_whole =
-                limited.limit.is_none() || items.len() >= limit || self.database.count(limited.clone()).await? < limit;
-            drop(permit);
-            if is_whole || !self.delete_expired(&limited, limit).await? {
-                items.sort_by_key(|(id, created_at)| (Reverse(*created_at), *id));
-                return Ok(items.into_iter().take(limit).map(|(id, _)| id).collect());
+        let mut items = match walks_in_order_of_ids(filter) {
+            true => {
+                let _permit = self.readers.acquire().await;
+                self.database.negentropy_items(filter.clone().remove_limit()).await?
             }
+            false => self.some(filter, limit).await?,
+        };
+        items.sort_by_key(|(id, created_at)| (Reverse(*created_at), *id));
+        Ok(items.into_iter().take(limit).map(|(id, _)| id).collect())
+    }
+
+    /// Returns ids as the database finds them, at least `limit` of those that have not expired, or all.
+    async fn some(&self, filter: &Filter, limit: usize) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        let _permit = self.readers.acquire().await;
+        let mut limited = filter.clone().limit(limit);
+        loop {
+            let items = self.database.negentropy_items(limited.clone()).await?;
+            if items.len() >= limit {
+                return Ok(items);
+            }
+            // Expired events that are not deleted yet count for the database's limit, but are not among its results.
+            let found = self.database.count(limited.clone()).await?;
+            if limited.limit.is_none_or(|asked| found < asked) {
+                return Ok(items);
+            }
+            // Each time there is room for as many more as were in the way.
+            limited = limited.limit(found + found.saturating_sub(items.len()).max(1));
         }
     }
 
@@ -110,24 +126,25 @@ impl EventStore {
         Ok(live)
     }
 
-    /// Deletes some expired events among the newest that match; `false`: there are none.
-    async fn delete_expired(&self, filter: &Filter, limit: usize) -> Result<bool, DatabaseError> {
-        // These queries are not in pages, so there is one at a time.
-        let _alone = self.parsers.acquire_many(PARSERS_MAX as u32).await;
-        let mut some = PAGE_EVENTS.min(limit);
+    /// Deletes events soon after they have expired, without end.
+    pub(super) async fn keep_deleting_expired(&self) {
         loop {
-            let found = self.database.query(filter.clone().limit(some)).await?;
-            let now = Timestamp::now();
-            let expired = found.iter().filter(|event| is_expired(event, now));
-            let expired: Vec<EventId> = expired.map(|event| event.id).collect();
-            if !expired.is_empty() {
-                self.delete(&expired).await?;
-                return Ok(true);
+            if let Err(error) = self.delete_expired(Timestamp::now()).await {
+                tracing::error!(%error, "cannot delete expired events");
             }
-            if some == limit {
-                return Ok(false);
+            tokio::time::sleep(DELETE_EXPIRED_EVERY).await;
+        }
+    }
+
+    /// Deletes the events that have expired by `now`, a few at a time.
+    async fn delete_expired(&self, now: Timestamp) -> Result<(), DatabaseError> {
+        loop {
+            let due = self.expirations.due(now, PAGE_EVENTS).await?;
+            if due.is_empty() {
+                return Ok(());
             }
-            some = (some * 2).min(limit);
+            self.delete(&due).await?;
+            self.expirations.settle(&due).await?;
         }
     }
 
@@ -166,7 +183,7 @@ impl EventStore {
             if deleted? {
                 return Ok(SaveEventStatus::Rejected(RejectedReason::Deleted));
             }
-            self.database.save_event(event).await
+            self.store(event).await
         });
         future::join_all(saves).await
     }
@@ -188,7 +205,24 @@ impl EventStore {
             targets.extend(self.targets(deletion, &versions, Some(&address)).await?);
         }
         self.delete(&targets).await?;
-        self.database.save_event(deletion).await
+        self.store(deletion).await
+    }
+
+    async fn store(&self, event: &Event) -> Result<SaveEventStatus, DatabaseError> {
+        let expires = event.tags.expiration().is_some();
+        if expires {
+            self.expirations.note(event).await?;
+        }
+        let status = self.database.save_event(event).await?;
+        if expires
+            && !matches!(
+                status,
+                SaveEventStatus::Success | SaveEventStatus::Rejected(RejectedReason::Duplicate)
+            )
+        {
+            self.expirations.settle(&[event.id]).await?;
+        }
+        Ok(status)
     }
 
     /// Returns those of these events that a deletion by id, or of an address, applies to.
@@ -279,6 +313,8 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
+/// How often expired events are deleted. Until then they are not served, but are in the way of others.
+const DELETE_EXPIRED_EVERY: Duration = Duration::from_secs(2);
 /// Events that one deletion is compared with because it names coordinates: only an empty identifier has more than one
 /// per coordinate. They are read in the only writer.
 const VERSIONS_MAX: usize = 1_000;
@@ -492,6 +528,58 @@ mod tests {
 
         let times: Vec<u64> = found.iter().map(|event| event.created_at.as_secs()).collect();
         assert_eq!(times, [19, 18, 17, 16, 15]);
+    }
+
+    /// They were searched for among whole events, as many as the request might return, while no other was answered.
+    #[tokio::test]
+    async fn expired_events_are_deleted_without_reading_any() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        // In the same second as others: nothing but their expiration tells them apart.
+        let mut events: Vec<Event> = (0..20)
+            .map(|number| event(&keys, 1, 10, &[["expiration", "1000"], ["t", &number.to_string()]]))
+            .collect();
+        events.extend((0..20).map(|number| event(&keys, 1, 10, &[["t", &number.to_string()]])));
+        events.push(event(&keys, 1, 10, &[["expiration", "3000"]]));
+        for result in store.save(&events).await {
+            assert_eq!(result.unwrap(), Success);
+        }
+        // All readers of events are busy.
+        let _busy = store.parsers.acquire_many(PARSERS_MAX as u32).await.unwrap();
+
+        let filter = Filter::new().author(keys.public_key());
+        let found = tokio::time::timeout(Duration::from_secs(20), store.newest(&filter, 20));
+        assert_eq!(found.await.expect("it waits for no reader").unwrap().len(), 20);
+        assert_eq!(store.database.count(filter.clone()).await.unwrap(), 41);
+        store.delete_expired(Timestamp::from_secs(999)).await.unwrap();
+        assert_eq!(store.database.count(filter.clone()).await.unwrap(), 41);
+        store.delete_expired(Timestamp::from_secs(1000)).await.unwrap();
+        assert_eq!(store.database.count(filter.clone()).await.unwrap(), 21);
+
+        let due = store.expirations.due(Timestamp::from_secs(3000), 100).await.unwrap();
+        assert_eq!(due, [events[40].id]);
+        let deleted = async {
+            while store.database.count(filter.clone()).await.unwrap() != 20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = store.keep_deleting_expired() => {}
+            deleted = tokio::time::timeout(Duration::from_secs(20), deleted) => deleted.expect("in time"),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_an_event_that_is_not_stored() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let expiring = [["expiration", "1000"]];
+
+        assert_eq!(saved(&store, &event(&keys, 0, 20, &[])).await, Success);
+        let older = event(&keys, 0, 10, &expiring);
+        assert_eq!(saved(&store, &older).await, Rejected(RejectedReason::Replaced));
+
+        assert_eq!(store.expirations.due(Timestamp::now(), 100).await.unwrap(), []);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@
 mod client_message;
 mod connection;
 mod event_store;
+mod expirations;
 mod front;
 mod large_messages;
 mod limits;
