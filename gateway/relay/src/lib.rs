@@ -17,6 +17,7 @@ mod large_messages;
 mod limits;
 mod outbound;
 mod policy;
+mod request_size;
 mod server;
 mod shares;
 mod subscriptions;

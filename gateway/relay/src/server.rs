@@ -20,7 +20,7 @@ use crate::front;
 use crate::large_messages::LargeMessages;
 use crate::limits::RelayLimits;
 use crate::policy::EventPolicy;
-use crate::shares::ReadShares;
+use crate::shares::AddressShares;
 use crate::writer;
 use crate::writer::Batches;
 use crate::writer::Submitted;
@@ -87,7 +87,7 @@ impl RelayServer {
             served: served.clone(),
             batches,
             large_messages: LargeMessages::start(limits).map_err(RelayStartError::Thread)?,
-            shares: ReadShares::default(),
+            shares: AddressShares::new(limits),
             stop: stopped,
         });
         let submitted = Submitted {
