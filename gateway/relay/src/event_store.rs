@@ -8,7 +8,8 @@
 //!   refuses the whole request after doing some of it.
 //! - NIP-40 is not done there: see `expirations.rs`.
 //! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
-//!   walks the ids in their own order. Without the limit it finds all.
+//!   walks the ids in their own order. Without the limit it finds all. With authors, kinds and tags it also goes
+//!   through the index of all that the authors have of the kinds, so the writer asks for this only if it must.
 //! - A query there returns all that it finds at once, which may be 1,000 events of 256 KiB. Here it returns their ids,
 //!   and the events are read a few at a time.
 
@@ -46,6 +47,9 @@ pub(super) struct EventStore {
     /// Events are parsed by few readers at a time, whatever they wait for.
     parsers: Semaphore,
     expirations: Expirations,
+    /// How many ids the database has returned.
+    #[cfg(test)]
+    found: std::sync::atomic::AtomicUsize,
 }
 
 impl EventStore {
@@ -63,6 +67,8 @@ impl EventStore {
             readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
             parsers: Semaphore::new(PARSERS_MAX),
             expirations: Expirations::open(&directory.join("expirations")).await?,
+            #[cfg(test)]
+            found: std::sync::atomic::AtomicUsize::default(),
         })
     }
 
@@ -80,7 +86,7 @@ impl EventStore {
         let mut items = match walks_in_order_of_ids(filter) {
             true => {
                 let _permit = self.readers.acquire().await;
-                self.database.negentropy_items(filter.clone().remove_limit()).await?
+                self.items(filter.clone().remove_limit()).await?
             }
             false => self.some(filter, limit).await?,
         };
@@ -90,10 +96,13 @@ impl EventStore {
 
     /// Returns ids as the database finds them, at least `limit` of those that have not expired, or all.
     async fn some(&self, filter: &Filter, limit: usize) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         let _permit = self.readers.acquire().await;
         let mut limited = filter.clone().limit(limit);
         loop {
-            let items = self.database.negentropy_items(limited.clone()).await?;
+            let items = self.items(limited.clone()).await?;
             if items.len() >= limit {
                 return Ok(items);
             }
@@ -105,6 +114,13 @@ impl EventStore {
             // Each time there is room for as many more as were in the way.
             limited = limited.limit(found + found.saturating_sub(items.len()).max(1));
         }
+    }
+
+    async fn items(&self, filter: Filter) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        let items = self.database.negentropy_items(filter).await?;
+        #[cfg(test)]
+        self.found.fetch_add(items.len(), std::sync::atomic::Ordering::Relaxed);
+        Ok(items)
     }
 
     /// Returns those of these events that are stored and have not expired, in their order, in the form in which they
@@ -244,32 +260,40 @@ impl EventStore {
     }
 
     async fn is_deleted(&self, event: &Event) -> Result<bool, DatabaseError> {
-        let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
-        let by_id = deletions
-            .clone()
-            .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
+        let own = Filter::new().author(event.pubkey);
+        let by_id = own.clone().custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
         let Some(address) = Address::of(event) else {
-            return Ok(!self.newest(&by_id, 1).await?.is_empty());
+            return self.has_deletion(by_id).await;
         };
-        let by_address = deletions
+        let by_address = own
             .custom_tag(SingleLetterTag::LOWERCASE_A, address.to_string())
             .since(event.created_at);
-        let (by_id, by_address) = future::try_join(self.newest(&by_id, 1), self.newest(&by_address, 1)).await?;
-        Ok(!by_id.is_empty() || !by_address.is_empty())
+        let (by_id, by_address) = future::try_join(self.has_deletion(by_id), self.has_deletion(by_address)).await?;
+        Ok(by_id || by_address)
     }
 
-    /// Returns the ids of the stored versions of a replaceable event that were made until then, others of the same
-    /// author and kind among them.
-    async fn versions(&self, address: &Address, until: Timestamp, max: usize) -> Result<Vec<EventId>, DatabaseError> {
-        let mut filter = Filter::new()
-            .author(address.author)
-            .kind(Kind::from_u16(address.kind))
-            .until(until);
-        // Without the tag an event has the empty identifier too.
-        if !address.d.is_empty() {
-            filter = filter.identifier(&address.d);
+    /// Whether a deletion is among what matches, which is of one author and has one value of a tag. One is enough, and
+    /// an author may have stored any number of either.
+    async fn has_deletion(&self, named: Filter) -> Result<bool, DatabaseError> {
+        // Asked for kinds as well, the database goes through all that the author has of the kind. Mostly nothing is
+        // named by its own author before it comes.
+        let newest = self.some(&named, NAMED_BY_MAX).await?;
+        let is_deletion = Filter::new().kind(Kind::EventDeletion);
+        let ids = newest.iter().map(|(id, _)| *id);
+        if !newest.is_empty() && !self.some(&is_deletion.clone().ids(ids), 1).await?.is_empty() {
+            return Ok(true);
         }
-        self.newest(&filter, max).await
+        if newest.len() < NAMED_BY_MAX {
+            return Ok(false);
+        }
+        Ok(!self.some(&named.kind(Kind::EventDeletion), 1).await?.is_empty())
+    }
+
+    /// Returns the ids of the stored versions of a replaceable event that were made until then, and of others of the
+    /// same author that only look like them.
+    async fn versions(&self, address: &Address, until: Timestamp, max: usize) -> Result<Vec<EventId>, DatabaseError> {
+        let versions = self.some(&versions_filter(address, until), max).await?;
+        Ok(versions.into_iter().take(max).map(|(id, _)| id).collect())
     }
 
     async fn delete(&self, ids: &[EventId]) -> Result<(), DatabaseError> {
@@ -287,6 +311,18 @@ fn addresses(deletion: &Event) -> BTreeSet<Address> {
     addresses
         .filter(|address| has_addresses(Kind::from_u16(address.kind)))
         .collect()
+}
+
+/// Returns a filter by which the database finds the versions of a replaceable event without going through all that
+/// their author has of the kind: a deletion may name a hundred.
+fn versions_filter(address: &Address, until: Timestamp) -> Filter {
+    let own = Filter::new().author(address.author).until(until);
+    // Without the tag an event has the empty identifier too.
+    if address.d.is_empty() {
+        own.kind(Kind::from_u16(address.kind))
+    } else {
+        own.identifier(&address.d)
+    }
 }
 
 /// Whether the database would return arbitrary events for this filter with a limit, instead of the newest.
@@ -313,6 +349,8 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
+/// Newest events of an author that are looked at, of those that name another, before any are searched for a deletion.
+const NAMED_BY_MAX: usize = 32;
 /// How often expired events are deleted. Until then they are not served, but are in the way of others.
 const DELETE_EXPIRED_EVERY: Duration = Duration::from_secs(2);
 /// Events that one deletion is compared with because it names coordinates: only an empty identifier has more than one
@@ -321,6 +359,8 @@ const VERSIONS_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Tag;
@@ -513,6 +553,51 @@ mod tests {
         assert_eq!(saved(&store, &deletion).await, Success);
 
         assert_eq!(count(&store, Filter::new().kind(Kind::from(30023))).await, 29);
+    }
+
+    /// All deletions of an author that name an event were read in the only writer whenever it came again.
+    #[tokio::test]
+    async fn one_deletion_is_enough_however_many_there_are() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let note = event(&keys, 1, 10, &[]);
+        let version = event(&keys, 30617, 10, &[["d", "x"]]);
+        let (id, address) = (note.id.to_hex(), format!("30617:{}:x", keys.public_key()));
+        let names = |kind, created_at| event(&keys, kind, created_at, &[["e", &id], ["a", &address]]);
+        let deletions: Vec<Event> = (0..200).map(|number| names(5, 20 + number)).collect();
+        store.save(&deletions).await;
+
+        for deleted in [&note, &version] {
+            let before = store.found.load(Ordering::Relaxed);
+            assert_eq!(saved(&store, deleted).await, Rejected(RejectedReason::Deleted));
+            let found = store.found.load(Ordering::Relaxed) - before;
+            assert!(found <= 2 * (NAMED_BY_MAX + 2), "{found}");
+        }
+
+        // Newer events of the author that name it are no deletions, and hide none.
+        let notes: Vec<Event> = (0..200).map(|number| names(1, 1000 + number)).collect();
+        store.save(&notes).await;
+        for deleted in [&note, &version] {
+            let before = store.found.load(Ordering::Relaxed);
+            assert_eq!(saved(&store, deleted).await, Rejected(RejectedReason::Deleted));
+            let found = store.found.load(Ordering::Relaxed) - before;
+            assert!(found <= 2 * (NAMED_BY_MAX + 2), "{found}");
+        }
+        let others = event(&Keys::generate(), 1, 10, &[["e", &id]]);
+        assert_eq!(saved(&store, &others).await, Success);
+    }
+
+    /// Of an author with many events of a kind, a deletion of a hundred went through all of them as often.
+    #[test]
+    fn no_version_is_searched_for_among_all_of_its_kind() {
+        let author = Keys::generate().public_key();
+        for identifier in ["", "x"] {
+            let address: Address = format!("30023:{author}:{identifier}").parse().unwrap();
+
+            let filter = versions_filter(&address, Timestamp::from_secs(20));
+
+            assert!(!walks_in_order_of_ids(&filter), "{filter:?}");
+        }
     }
 
     #[tokio::test]
