@@ -84,12 +84,14 @@ where
     let mut stop = relay.stop.clone();
     let client = Client {
         served: relay.served.subscribe(),
+        batches: relay.batches.clone(),
         share: relay.shares.of(address),
         is_foreign: address.is_some(),
         relay,
         address: address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         outbound: outbound.clone(),
         subscriptions: HashMap::new(),
+        keeps_sent: false,
     };
     tokio::select! {
         _ = client.follow(stream) => {}
@@ -108,8 +110,11 @@ struct Client {
     share: ConnectionShare,
     outbound: Outbound,
     served: broadcast::Receiver<Arc<Served>>,
+    batches: watch::Receiver<Batches>,
     /// By their ids.
     subscriptions: HashMap<String, OpenSubscription>,
+    /// Whether one of them may still have events that were sent.
+    keeps_sent: bool,
 }
 
 impl Client {
@@ -137,7 +142,26 @@ impl Client {
                         return Err(Gone);
                     }
                 },
+                _ = self.batches.changed(), if self.keeps_sent => {}
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => return Err(Gone),
+            }
+            self.forget_sent();
+        }
+    }
+
+    /// Forgets which events were sent once they can come live no more. A client may have had thousands sent for each
+    /// subscription, and a relay on which little is stored would keep them.
+    fn forget_sent(&mut self) {
+        if !self.keeps_sent {
+            return;
+        }
+        let stored = self.batches.borrow_and_update().stored;
+        // The writer sends the events of a batch before it counts as stored.
+        if self.served.is_empty() {
+            self.keeps_sent = false;
+            for subscription in self.subscriptions.values_mut() {
+                subscription.forget_sent(stored);
+                self.keeps_sent |= !subscription.sent.is_empty();
             }
         }
     }
@@ -247,10 +271,6 @@ impl Client {
         }
         let last_batch = self.relay.batches.borrow().begun;
         self.send(json!(["EOSE", subscription])).await?;
-        // Nothing that was found can come live any more.
-        if self.relay.batches.borrow().stored == last_batch && self.served.is_empty() {
-            sent = HashSet::new();
-        }
         let open = OpenSubscription {
             filters,
             sent,
@@ -258,6 +278,7 @@ impl Client {
             _occupied: occupied,
         };
         self.subscriptions.insert(subscription, open);
+        self.keeps_sent = true;
         Ok(())
     }
 

@@ -71,6 +71,13 @@ pub(super) struct OpenSubscription {
 }
 
 impl OpenSubscription {
+    /// Forgets which events were sent, if all that could be among them were stored and have arrived.
+    pub(super) fn forget_sent(&mut self, stored_batches: u64) {
+        if stored_batches >= self.last_batch {
+            self.sent = HashSet::new();
+        }
+    }
+
     /// Whether to send an event that arrives live.
     pub(super) fn takes(&mut self, served: &Served) -> bool {
         if served.batch > self.last_batch {
@@ -109,6 +116,13 @@ mod tests {
         let mut all = [&mut stored, &mut not_yet, &mut other];
         assert_eq!(all.each_mut().map(|one| one.takes(&served(7))), [false, true, false]);
         assert!(stored.takes(&served(8)));
+
+        let mut quiet = open(Kind::TextNote, &[event.id]);
+        quiet.forget_sent(6);
+        assert!(!quiet.takes(&served(7)));
+        // Without any event since then.
+        quiet.forget_sent(7);
+        assert_eq!(quiet.sent.capacity(), 0);
     }
 
     /// Each filter with tags gathered all values of an event's 2,000 tags.
