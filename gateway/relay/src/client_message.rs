@@ -8,6 +8,8 @@ use nostr::types::Timestamp;
 use serde_json::Value;
 
 use crate::limits::RelayLimits;
+use crate::request_size::RequestSize;
+use crate::shares::TooManyFilters;
 use crate::validate::InvalidEvent;
 use crate::validate::id_for_answer;
 use crate::validate::validate;
@@ -21,11 +23,19 @@ pub(super) enum ClientMessage {
         event: Result<Event, InvalidEvent>,
     },
     /// A request for a subscription.
-    Req { subscription: String, filters: Vec<Filter> },
+    Req(FilterRequest),
     /// A request for the number of events that match.
-    Count { subscription: String, filters: Vec<Filter> },
+    Count(FilterRequest),
     /// The end of a subscription.
     Close { subscription: String },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct FilterRequest {
+    pub(super) subscription: String,
+    pub(super) filters: Vec<Filter>,
+    /// What it takes in memory.
+    pub(super) bytes: usize,
 }
 
 #[derive(Debug)]
@@ -41,7 +51,20 @@ pub(super) struct MalformedMessage {
 struct MalformedFilter(String);
 
 impl ClientMessage {
+    /// Parses a message, unless it is a request that would take more memory than the open subscriptions of a
+    /// connection may.
     pub(super) fn parse(text: &str, limits: &RelayLimits) -> Result<Self, MalformedMessage> {
+        let mut bytes = 0;
+        if let Some(size) = RequestSize::of(text) {
+            if size.bytes > limits.open_bytes_max as usize {
+                let too_many = TooManyFilters::BytesOfConnection(limits.open_bytes_max);
+                return Err(MalformedMessage {
+                    subscription: size.subscription.filter(|id| is_subscription_id(id)),
+                    reason: too_many.to_string(),
+                });
+            }
+            bytes = size.bytes;
+        }
         let Ok(Value::Array(elements)) = serde_json::from_str(text) else {
             return malformed("message is not an array");
         };
@@ -62,7 +85,7 @@ impl ClientMessage {
             return malformed("unknown cmd");
         }
         let subscription = match elements.next() {
-            Some(Value::String(id)) if (1..=SUBSCRIPTION_ID_BYTES_MAX).contains(&id.len()) => id,
+            Some(Value::String(id)) if is_subscription_id(&id) => id,
             _ => {
                 return malformed(&format!(
                     "subscription id is not a string of 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes"
@@ -73,14 +96,28 @@ impl ClientMessage {
             return Ok(Self::Close { subscription });
         }
         match filters(elements.collect(), limits) {
-            Ok(filters) if verb == "REQ" => Ok(Self::Req { subscription, filters }),
-            Ok(filters) => Ok(Self::Count { subscription, filters }),
+            Ok(filters) => {
+                let request = FilterRequest {
+                    subscription,
+                    filters,
+                    bytes,
+                };
+                Ok(if verb == "REQ" {
+                    Self::Req(request)
+                } else {
+                    Self::Count(request)
+                })
+            }
             Err(filter) => Err(MalformedMessage {
                 subscription: Some(subscription),
                 reason: filter.to_string(),
             }),
         }
     }
+}
+
+fn is_subscription_id(id: &str) -> bool {
+    (1..=SUBSCRIPTION_ID_BYTES_MAX).contains(&id.len())
 }
 
 fn malformed(reason: &str) -> Result<ClientMessage, MalformedMessage> {
@@ -226,7 +263,7 @@ mod tests {
         ] {
             let message = parsed(&format!(r#"["REQ","s",{filter},{{"kinds":[1]}}]"#)).unwrap();
 
-            let ClientMessage::Req { filters, .. } = message else {
+            let ClientMessage::Req(FilterRequest { filters, .. }) = message else {
                 panic!("{message:?}");
             };
             assert_eq!(filters, [Filter::new().kind(nostr::event::Kind::TextNote)]);

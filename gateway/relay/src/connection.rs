@@ -18,7 +18,6 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -30,6 +29,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::client_message::ClientMessage;
+use crate::client_message::FilterRequest;
 use crate::client_message::MalformedMessage;
 use crate::event_store::EventStore;
 use crate::event_store::PAGE_EVENTS;
@@ -41,7 +41,10 @@ use crate::outbound::BYTES_MAX;
 use crate::outbound::Gone;
 use crate::outbound::OWN_BYTES_MAX;
 use crate::outbound::Outbound;
-use crate::shares::ReadShares;
+use crate::shares::AddressShares;
+use crate::shares::ConnectionShare;
+use crate::shares::Occupied;
+use crate::shares::TooManyFilters;
 use crate::subscriptions::OpenSubscription;
 use crate::subscriptions::Served;
 use crate::validate::InvalidEvent;
@@ -63,8 +66,8 @@ pub(super) struct Relay {
     /// How far the writer is.
     pub(super) batches: watch::Receiver<Batches>,
     pub(super) large_messages: LargeMessages,
-    /// What each address may have looked up at the same time.
-    pub(super) shares: ReadShares,
+    /// What each address may have looked up at the same time, and open.
+    pub(super) shares: AddressShares,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -81,12 +84,14 @@ where
     let mut stop = relay.stop.clone();
     let client = Client {
         served: relay.served.subscribe(),
+        batches: relay.batches.clone(),
         share: relay.shares.of(address),
         is_foreign: address.is_some(),
         relay,
         address: address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         outbound: outbound.clone(),
         subscriptions: HashMap::new(),
+        keeps_sent: false,
     };
     tokio::select! {
         _ = client.follow(stream) => {}
@@ -102,11 +107,14 @@ struct Client {
     address: IpAddr,
     /// Not the gateway.
     is_foreign: bool,
-    share: Arc<Semaphore>,
+    share: ConnectionShare,
     outbound: Outbound,
     served: broadcast::Receiver<Arc<Served>>,
+    batches: watch::Receiver<Batches>,
     /// By their ids.
     subscriptions: HashMap<String, OpenSubscription>,
+    /// Whether one of them may still have events that were sent.
+    keeps_sent: bool,
 }
 
 impl Client {
@@ -134,7 +142,26 @@ impl Client {
                         return Err(Gone);
                     }
                 },
+                _ = self.batches.changed(), if self.keeps_sent => {}
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => return Err(Gone),
+            }
+            self.forget_sent();
+        }
+    }
+
+    /// Forgets which events were sent once they can come live no more. A client may have had thousands sent for each
+    /// subscription, and a relay on which little is stored would keep them.
+    fn forget_sent(&mut self) {
+        if !self.keeps_sent {
+            return;
+        }
+        let stored = self.batches.borrow_and_update().stored;
+        // The writer sends the events of a batch before it counts as stored.
+        if self.served.is_empty() {
+            self.keeps_sent = false;
+            for subscription in self.subscriptions.values_mut() {
+                subscription.forget_sent(stored);
+                self.keeps_sent |= !subscription.sent.is_empty();
             }
         }
     }
@@ -143,30 +170,36 @@ impl Client {
         let bytes = text.len();
         match self.read(text).await? {
             Ok(ClientMessage::Event { id, event }) => self.take_event(id, event, bytes).await,
-            Ok(ClientMessage::Req { subscription, filters }) => self.subscribe(subscription, filters).await,
-            Ok(ClientMessage::Count { subscription, filters }) => self.count(&subscription, filters).await,
+            Ok(ClientMessage::Req(request)) => self.subscribe(request).await,
+            Ok(ClientMessage::Count(request)) => self.count(request).await,
             Ok(ClientMessage::Close { subscription }) => {
                 self.subscriptions.remove(&subscription);
                 Ok(())
             }
             Err(MalformedMessage { subscription, reason }) => match subscription {
-                Some(subscription) => self.close(&subscription, &format!("error: {reason}")).await,
+                Some(subscription) => {
+                    self.subscriptions.remove(&subscription);
+                    self.close(&subscription, &format!("error: {reason}")).await
+                }
                 None => self.send(json!(["NOTICE", format!("ERROR: {reason}")])).await,
             },
         }
     }
 
     async fn read(&self, text: Utf8Bytes) -> Result<ReadMessage, Gone> {
+        let mut limits = self.relay.limits;
+        if !self.is_foreign {
+            limits.open_bytes_max = u32::MAX;
+        }
         if text.len() <= READ_HERE_MAX {
-            return Ok(ClientMessage::parse(text.as_str(), &self.relay.limits));
+            return Ok(ClientMessage::parse(text.as_str(), &limits));
         }
         if !self.is_foreign {
             // A push waits for it.
-            let limits = self.relay.limits;
             let read = spawn_blocking(move || ClientMessage::parse(text.as_str(), &limits));
             return read.await.map_err(|_| Gone);
         }
-        let _share = self.share.acquire().await.map_err(|_| Gone)?;
+        let _share = self.share.of_address.requests.acquire().await.map_err(|_| Gone)?;
         self.relay.large_messages.read(text).await
     }
 
@@ -199,7 +232,12 @@ impl Client {
     }
 
     /// Sends stored events, then opens the subscription. Events that are stored in the meantime wait in `served`.
-    async fn subscribe(&mut self, subscription: String, filters: Vec<Filter>) -> Result<(), Gone> {
+    async fn subscribe(&mut self, request: FilterRequest) -> Result<(), Gone> {
+        let FilterRequest {
+            subscription,
+            filters,
+            bytes,
+        } = request;
         // A request replaces the subscription of the same id, even if it fails.
         self.subscriptions.remove(&subscription);
         let subscriptions_max = self.relay.limits.subscriptions_max;
@@ -207,8 +245,12 @@ impl Client {
             let reason = format!("error: too many subscriptions, at most {subscriptions_max}");
             return self.close(&subscription, &reason).await;
         }
+        let occupied = match self.occupy(bytes, filters.len()) {
+            Ok(occupied) => occupied,
+            Err(too_many) => return self.close(&subscription, &format!("error: {too_many}")).await,
+        };
         // Further requests of this address wait, and delay no other address.
-        let _share = self.share.acquire().await.map_err(|_| Gone)?;
+        let _share = self.share.of_address.requests.acquire().await.map_err(|_| Gone)?;
         let mut sent = HashSet::new();
         // Each waits for a thread: those of this host wait together. Others have one at a time for each share.
         for some in filters.chunks(if self.is_foreign { 1 } else { LOOKUPS_AT_ONCE }) {
@@ -229,17 +271,20 @@ impl Client {
         }
         let last_batch = self.relay.batches.borrow().begun;
         self.send(json!(["EOSE", subscription])).await?;
-        // Nothing that was found can come live any more.
-        if self.relay.batches.borrow().stored == last_batch && self.served.is_empty() {
-            sent = HashSet::new();
-        }
         let open = OpenSubscription {
             filters,
             sent,
             last_batch,
+            _occupied: occupied,
         };
         self.subscriptions.insert(subscription, open);
+        self.keeps_sent = true;
         Ok(())
+    }
+
+    /// Takes the right to open a subscription; of this host itself none is needed.
+    fn occupy(&self, bytes: usize, filters: usize) -> Result<Option<Occupied>, TooManyFilters> {
+        self.is_foreign.then(|| self.share.occupy(bytes, filters)).transpose()
     }
 
     async fn look_up<'f>(&self, filter: &'f Filter) -> LookedUp<'f> {
@@ -287,8 +332,18 @@ impl Client {
         }
     }
 
-    async fn count(&self, subscription: &str, filters: Vec<Filter>) -> Result<(), Gone> {
-        let _share = self.share.acquire().await.map_err(|_| Gone)?;
+    async fn count(&self, request: FilterRequest) -> Result<(), Gone> {
+        let FilterRequest {
+            subscription,
+            filters,
+            bytes,
+        } = request;
+        // It may wait as long as others of its address read slowly.
+        let _occupied = match self.occupy(bytes, filters.len()) {
+            Ok(occupied) => occupied,
+            Err(too_many) => return self.close(&subscription, &format!("error: {too_many}")).await,
+        };
+        let _share = self.share.of_address.requests.acquire().await.map_err(|_| Gone)?;
         let count_max = self.relay.limits.count_max;
         match self.relay.store.count(filters, count_max).await {
             // NIP-45
@@ -299,7 +354,7 @@ impl Client {
             Ok(count) => self.send(json!(["COUNT", subscription, { "count": count }])).await,
             Err(error) => {
                 self.log(&error);
-                self.close(subscription, UNREADABLE).await
+                self.close(&subscription, UNREADABLE).await
             }
         }
     }

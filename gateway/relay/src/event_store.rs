@@ -6,9 +6,10 @@
 //! - NIP-09 is done here and the database's own is switched off: there, a deletion of an event that arrives later has
 //!   no effect, an older deletion of a coordinate replaces a newer one, and one tag that names another author's event
 //!   refuses the whole request after doing some of it.
-//! - NIP-40 is not done there.
+//! - NIP-40 is not done there: see `expirations.rs`.
 //! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
-//!   walks the ids in their own order. Without the limit it finds all.
+//!   walks the ids in their own order. Without the limit it finds all. With authors, kinds and tags it also goes
+//!   through the index of all that the authors have of the kinds, so the writer asks for this only if it must.
 //! - A query there returns all that it finds at once, which may be 1,000 events of 256 KiB. Here it returns their ids,
 //!   and the events are read a few at a time.
 
@@ -16,6 +17,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::future;
 use nostr::event::Event;
@@ -34,6 +36,7 @@ use shared::nip01::Address;
 use shared::nip01::tag_values;
 use tokio::sync::Semaphore;
 
+use crate::expirations::Expirations;
 use crate::validate::is_expired;
 
 #[derive(Debug)]
@@ -43,6 +46,10 @@ pub(super) struct EventStore {
     readers: Semaphore,
     /// Events are parsed by few readers at a time, whatever they wait for.
     parsers: Semaphore,
+    expirations: Expirations,
+    /// How many ids the database has returned.
+    #[cfg(test)]
+    found: std::sync::atomic::AtomicUsize,
 }
 
 impl EventStore {
@@ -59,6 +66,9 @@ impl EventStore {
             database,
             readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
             parsers: Semaphore::new(PARSERS_MAX),
+            expirations: Expirations::open(&directory.join("expirations")).await?,
+            #[cfg(test)]
+            found: std::sync::atomic::AtomicUsize::default(),
         })
     }
 
@@ -73,22 +83,44 @@ impl EventStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let limited = match walks_in_order_of_ids(filter) {
-            true => filter.clone().remove_limit(),
-            false => filter.clone().limit(limit),
-        };
-        loop {
-            let permit = self.readers.acquire().await;
-            let mut items = self.database.negentropy_items(limited.clone()).await?;
-            // Expired events count for the database's limit, but are not among its results.
-            let is_whole =
-                limited.limit.is_none() || items.len() >= limit || self.database.count(limited.clone()).await? < limit;
-            drop(permit);
-            if is_whole || !self.delete_expired(&limited, limit).await? {
-                items.sort_by_key(|(id, created_at)| (Reverse(*created_at), *id));
-                return Ok(items.into_iter().take(limit).map(|(id, _)| id).collect());
+        let mut items = match walks_in_order_of_ids(filter) {
+            true => {
+                let _permit = self.readers.acquire().await;
+                self.items(filter.clone().remove_limit()).await?
             }
+            false => self.some(filter, limit).await?,
+        };
+        items.sort_by_key(|(id, created_at)| (Reverse(*created_at), *id));
+        Ok(items.into_iter().take(limit).map(|(id, _)| id).collect())
+    }
+
+    /// Returns ids as the database finds them, at least `limit` of those that have not expired, or all.
+    async fn some(&self, filter: &Filter, limit: usize) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        if limit == 0 {
+            return Ok(Vec::new());
         }
+        let _permit = self.readers.acquire().await;
+        let mut limited = filter.clone().limit(limit);
+        loop {
+            let items = self.items(limited.clone()).await?;
+            if items.len() >= limit {
+                return Ok(items);
+            }
+            // Expired events that are not deleted yet count for the database's limit, but are not among its results.
+            let found = self.database.count(limited.clone()).await?;
+            if limited.limit.is_none_or(|asked| found < asked) {
+                return Ok(items);
+            }
+            // Each time there is room for as many more as were in the way.
+            limited = limited.limit(found + found.saturating_sub(items.len()).max(1));
+        }
+    }
+
+    async fn items(&self, filter: Filter) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        let items = self.database.negentropy_items(filter).await?;
+        #[cfg(test)]
+        self.found.fetch_add(items.len(), std::sync::atomic::Ordering::Relaxed);
+        Ok(items)
     }
 
     /// Returns those of these events that are stored and have not expired, in their order, in the form in which they
@@ -110,24 +142,25 @@ impl EventStore {
         Ok(live)
     }
 
-    /// Deletes some expired events among the newest that match; `false`: there are none.
-    async fn delete_expired(&self, filter: &Filter, limit: usize) -> Result<bool, DatabaseError> {
-        // These queries are not in pages, so there is one at a time.
-        let _alone = self.parsers.acquire_many(PARSERS_MAX as u32).await;
-        let mut some = PAGE_EVENTS.min(limit);
+    /// Deletes events soon after they have expired, without end.
+    pub(super) async fn keep_deleting_expired(&self) {
         loop {
-            let found = self.database.query(filter.clone().limit(some)).await?;
-            let now = Timestamp::now();
-            let expired = found.iter().filter(|event| is_expired(event, now));
-            let expired: Vec<EventId> = expired.map(|event| event.id).collect();
-            if !expired.is_empty() {
-                self.delete(&expired).await?;
-                return Ok(true);
+            if let Err(error) = self.delete_expired(Timestamp::now()).await {
+                tracing::error!(%error, "cannot delete expired events");
             }
-            if some == limit {
-                return Ok(false);
+            tokio::time::sleep(DELETE_EXPIRED_EVERY).await;
+        }
+    }
+
+    /// Deletes the events that have expired by `now`, a few at a time.
+    async fn delete_expired(&self, now: Timestamp) -> Result<(), DatabaseError> {
+        loop {
+            let due = self.expirations.due(now, PAGE_EVENTS).await?;
+            if due.is_empty() {
+                return Ok(());
             }
-            some = (some * 2).min(limit);
+            self.delete(&due).await?;
+            self.expirations.settle(&due).await?;
         }
     }
 
@@ -166,7 +199,7 @@ impl EventStore {
             if deleted? {
                 return Ok(SaveEventStatus::Rejected(RejectedReason::Deleted));
             }
-            self.database.save_event(event).await
+            self.store(event).await
         });
         future::join_all(saves).await
     }
@@ -188,7 +221,24 @@ impl EventStore {
             targets.extend(self.targets(deletion, &versions, Some(&address)).await?);
         }
         self.delete(&targets).await?;
-        self.database.save_event(deletion).await
+        self.store(deletion).await
+    }
+
+    async fn store(&self, event: &Event) -> Result<SaveEventStatus, DatabaseError> {
+        let expires = event.tags.expiration().is_some();
+        if expires {
+            self.expirations.note(event).await?;
+        }
+        let status = self.database.save_event(event).await?;
+        if expires
+            && !matches!(
+                status,
+                SaveEventStatus::Success | SaveEventStatus::Rejected(RejectedReason::Duplicate)
+            )
+        {
+            self.expirations.settle(&[event.id]).await?;
+        }
+        Ok(status)
     }
 
     /// Returns those of these events that a deletion by id, or of an address, applies to.
@@ -210,32 +260,40 @@ impl EventStore {
     }
 
     async fn is_deleted(&self, event: &Event) -> Result<bool, DatabaseError> {
-        let deletions = Filter::new().author(event.pubkey).kind(Kind::EventDeletion);
-        let by_id = deletions
-            .clone()
-            .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
+        let own = Filter::new().author(event.pubkey);
+        let by_id = own.clone().custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
         let Some(address) = Address::of(event) else {
-            return Ok(!self.newest(&by_id, 1).await?.is_empty());
+            return self.has_deletion(by_id).await;
         };
-        let by_address = deletions
+        let by_address = own
             .custom_tag(SingleLetterTag::LOWERCASE_A, address.to_string())
             .since(event.created_at);
-        let (by_id, by_address) = future::try_join(self.newest(&by_id, 1), self.newest(&by_address, 1)).await?;
-        Ok(!by_id.is_empty() || !by_address.is_empty())
+        let (by_id, by_address) = future::try_join(self.has_deletion(by_id), self.has_deletion(by_address)).await?;
+        Ok(by_id || by_address)
     }
 
-    /// Returns the ids of the stored versions of a replaceable event that were made until then, others of the same
-    /// author and kind among them.
-    async fn versions(&self, address: &Address, until: Timestamp, max: usize) -> Result<Vec<EventId>, DatabaseError> {
-        let mut filter = Filter::new()
-            .author(address.author)
-            .kind(Kind::from_u16(address.kind))
-            .until(until);
-        // Without the tag an event has the empty identifier too.
-        if !address.d.is_empty() {
-            filter = filter.identifier(&address.d);
+    /// Whether a deletion is among what matches, which is of one author and has one value of a tag. One is enough, and
+    /// an author may have stored any number of either.
+    async fn has_deletion(&self, named: Filter) -> Result<bool, DatabaseError> {
+        // Asked for kinds as well, the database goes through all that the author has of the kind. Mostly nothing is
+        // named by its own author before it comes.
+        let newest = self.some(&named, NAMED_BY_MAX).await?;
+        let is_deletion = Filter::new().kind(Kind::EventDeletion);
+        let ids = newest.iter().map(|(id, _)| *id);
+        if !newest.is_empty() && !self.some(&is_deletion.clone().ids(ids), 1).await?.is_empty() {
+            return Ok(true);
         }
-        self.newest(&filter, max).await
+        if newest.len() < NAMED_BY_MAX {
+            return Ok(false);
+        }
+        Ok(!self.some(&named.kind(Kind::EventDeletion), 1).await?.is_empty())
+    }
+
+    /// Returns the ids of the stored versions of a replaceable event that were made until then, and of others of the
+    /// same author that only look like them.
+    async fn versions(&self, address: &Address, until: Timestamp, max: usize) -> Result<Vec<EventId>, DatabaseError> {
+        let versions = self.some(&versions_filter(address, until), max).await?;
+        Ok(versions.into_iter().take(max).map(|(id, _)| id).collect())
     }
 
     async fn delete(&self, ids: &[EventId]) -> Result<(), DatabaseError> {
@@ -253,6 +311,18 @@ fn addresses(deletion: &Event) -> BTreeSet<Address> {
     addresses
         .filter(|address| has_addresses(Kind::from_u16(address.kind)))
         .collect()
+}
+
+/// Returns a filter by which the database finds the versions of a replaceable event without going through all that
+/// their author has of the kind: a deletion may name a hundred.
+fn versions_filter(address: &Address, until: Timestamp) -> Filter {
+    let own = Filter::new().author(address.author).until(until);
+    // Without the tag an event has the empty identifier too.
+    if address.d.is_empty() {
+        own.kind(Kind::from_u16(address.kind))
+    } else {
+        own.identifier(&address.d)
+    }
 }
 
 /// Whether the database would return arbitrary events for this filter with a limit, instead of the newest.
@@ -279,12 +349,18 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
+/// Newest events of an author that are looked at, of those that name another, before any are searched for a deletion.
+const NAMED_BY_MAX: usize = 32;
+/// How often expired events are deleted. Until then they are not served, but are in the way of others.
+const DELETE_EXPIRED_EVERY: Duration = Duration::from_secs(2);
 /// Events that one deletion is compared with because it names coordinates: only an empty identifier has more than one
 /// per coordinate. They are read in the only writer.
 const VERSIONS_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Tag;
@@ -479,6 +555,51 @@ mod tests {
         assert_eq!(count(&store, Filter::new().kind(Kind::from(30023))).await, 29);
     }
 
+    /// All deletions of an author that name an event were read in the only writer whenever it came again.
+    #[tokio::test]
+    async fn one_deletion_is_enough_however_many_there_are() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let note = event(&keys, 1, 10, &[]);
+        let version = event(&keys, 30617, 10, &[["d", "x"]]);
+        let (id, address) = (note.id.to_hex(), format!("30617:{}:x", keys.public_key()));
+        let names = |kind, created_at| event(&keys, kind, created_at, &[["e", &id], ["a", &address]]);
+        let deletions: Vec<Event> = (0..200).map(|number| names(5, 20 + number)).collect();
+        store.save(&deletions).await;
+
+        for deleted in [&note, &version] {
+            let before = store.found.load(Ordering::Relaxed);
+            assert_eq!(saved(&store, deleted).await, Rejected(RejectedReason::Deleted));
+            let found = store.found.load(Ordering::Relaxed) - before;
+            assert!(found <= 2 * (NAMED_BY_MAX + 2), "{found}");
+        }
+
+        // Newer events of the author that name it are no deletions, and hide none.
+        let notes: Vec<Event> = (0..200).map(|number| names(1, 1000 + number)).collect();
+        store.save(&notes).await;
+        for deleted in [&note, &version] {
+            let before = store.found.load(Ordering::Relaxed);
+            assert_eq!(saved(&store, deleted).await, Rejected(RejectedReason::Deleted));
+            let found = store.found.load(Ordering::Relaxed) - before;
+            assert!(found <= 2 * (NAMED_BY_MAX + 2), "{found}");
+        }
+        let others = event(&Keys::generate(), 1, 10, &[["e", &id]]);
+        assert_eq!(saved(&store, &others).await, Success);
+    }
+
+    /// Of an author with many events of a kind, a deletion of a hundred went through all of them as often.
+    #[test]
+    fn no_version_is_searched_for_among_all_of_its_kind() {
+        let author = Keys::generate().public_key();
+        for identifier in ["", "x"] {
+            let address: Address = format!("30023:{author}:{identifier}").parse().unwrap();
+
+            let filter = versions_filter(&address, Timestamp::from_secs(20));
+
+            assert!(!walks_in_order_of_ids(&filter), "{filter:?}");
+        }
+    }
+
     #[tokio::test]
     async fn expired_events_are_neither_found_nor_in_the_way() {
         let (store, _directory) = store().await;
@@ -492,6 +613,58 @@ mod tests {
 
         let times: Vec<u64> = found.iter().map(|event| event.created_at.as_secs()).collect();
         assert_eq!(times, [19, 18, 17, 16, 15]);
+    }
+
+    /// They were searched for among whole events, as many as the request might return, while no other was answered.
+    #[tokio::test]
+    async fn expired_events_are_deleted_without_reading_any() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        // In the same second as others: nothing but their expiration tells them apart.
+        let mut events: Vec<Event> = (0..20)
+            .map(|number| event(&keys, 1, 10, &[["expiration", "1000"], ["t", &number.to_string()]]))
+            .collect();
+        events.extend((0..20).map(|number| event(&keys, 1, 10, &[["t", &number.to_string()]])));
+        events.push(event(&keys, 1, 10, &[["expiration", "3000"]]));
+        for result in store.save(&events).await {
+            assert_eq!(result.unwrap(), Success);
+        }
+        // All readers of events are busy.
+        let _busy = store.parsers.acquire_many(PARSERS_MAX as u32).await.unwrap();
+
+        let filter = Filter::new().author(keys.public_key());
+        let found = tokio::time::timeout(Duration::from_secs(20), store.newest(&filter, 20));
+        assert_eq!(found.await.expect("it waits for no reader").unwrap().len(), 20);
+        assert_eq!(store.database.count(filter.clone()).await.unwrap(), 41);
+        store.delete_expired(Timestamp::from_secs(999)).await.unwrap();
+        assert_eq!(store.database.count(filter.clone()).await.unwrap(), 41);
+        store.delete_expired(Timestamp::from_secs(1000)).await.unwrap();
+        assert_eq!(store.database.count(filter.clone()).await.unwrap(), 21);
+
+        let due = store.expirations.due(Timestamp::from_secs(3000), 100).await.unwrap();
+        assert_eq!(due, [events[40].id]);
+        let deleted = async {
+            while store.database.count(filter.clone()).await.unwrap() != 20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = store.keep_deleting_expired() => {}
+            deleted = tokio::time::timeout(Duration::from_secs(20), deleted) => deleted.expect("in time"),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_an_event_that_is_not_stored() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let expiring = [["expiration", "1000"]];
+
+        assert_eq!(saved(&store, &event(&keys, 0, 20, &[])).await, Success);
+        let older = event(&keys, 0, 10, &expiring);
+        assert_eq!(saved(&store, &older).await, Rejected(RejectedReason::Replaced));
+
+        assert_eq!(store.expirations.due(Timestamp::now(), 100).await.unwrap(), []);
     }
 
     #[tokio::test]

@@ -11,11 +11,13 @@
 mod client_message;
 mod connection;
 mod event_store;
+mod expirations;
 mod front;
 mod large_messages;
 mod limits;
 mod outbound;
 mod policy;
+mod request_size;
 mod server;
 mod shares;
 mod subscriptions;

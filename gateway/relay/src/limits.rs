@@ -31,6 +31,13 @@ pub struct RelayLimits {
     pub count_max: usize,
     /// Most open subscriptions of one connection (`relay.maxSubsPerConnection`).
     pub subscriptions_max: usize,
+    /// Bytes that the open subscriptions of one connection may take (`request_size.rs`). This and the next two are for
+    /// clients that are not on this host.
+    pub open_bytes_max: u32,
+    /// Bytes that the open subscriptions of all connections of one address may take.
+    pub open_bytes_per_address_max: u32,
+    /// Most filters of open subscriptions of one address: each stored event is compared with all.
+    pub open_filters_per_address_max: u32,
     /// Most connections at a time; further ones wait to be accepted. As many WebSockets as a gateway passes on by
     /// default, plus its own.
     pub connections_max: usize,
@@ -51,6 +58,9 @@ impl Default for RelayLimits {
             results_max: 10_000,
             count_max: 10_000,
             subscriptions_max: 200,
+            open_bytes_max: 2 << 20,
+            open_bytes_per_address_max: 8 << 20,
+            open_filters_per_address_max: 5_000,
             connections_max: 4_160,
         }
     }

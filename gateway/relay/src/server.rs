@@ -20,7 +20,7 @@ use crate::front;
 use crate::large_messages::LargeMessages;
 use crate::limits::RelayLimits;
 use crate::policy::EventPolicy;
-use crate::shares::ReadShares;
+use crate::shares::AddressShares;
 use crate::writer;
 use crate::writer::Batches;
 use crate::writer::Submitted;
@@ -87,7 +87,7 @@ impl RelayServer {
             served: served.clone(),
             batches,
             large_messages: LargeMessages::start(limits).map_err(RelayStartError::Thread)?,
-            shares: ReadShares::default(),
+            shares: AddressShares::new(limits),
             stop: stopped,
         });
         let submitted = Submitted {
@@ -96,6 +96,7 @@ impl RelayServer {
             taken: VecDeque::new(),
         };
         let writer = tokio::spawn(writer::run(policy, store, submitted, served, progress));
+        tokio::spawn(delete_expired(Arc::clone(&relay)));
         tokio::spawn(front::listen(listener, relay));
         Ok(Self {
             local_addr,
@@ -116,6 +117,15 @@ impl RelayServer {
         if let Err(error) = self.writer.await {
             tracing::error!(%error, "the relay's writer panicked");
         }
+    }
+}
+
+async fn delete_expired(relay: Arc<Relay>) {
+    let mut stop = relay.stop.clone();
+    tokio::select! {
+        () = relay.store.keep_deleting_expired() => {}
+        // An error means that the relay itself was dropped.
+        _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 

@@ -219,6 +219,114 @@ async fn subscription_beyond_the_limit_is_closed() {
     assert_eq!(raw.hear().await[0], "EOSE");
 }
 
+/// A filter that takes 80 bytes for each of its values.
+fn values(count: usize) -> Value {
+    json!({"limit": 0, "#t": (0..count).map(|n| format!("{n:013}")).collect::<Vec<_>>()})
+}
+
+fn request(verb: &str, subscription: &str, filters: Vec<Value>) -> String {
+    let mut request = vec![json!(verb), json!(subscription)];
+    request.extend(filters);
+    Value::from(request).to_string()
+}
+
+/// Returns what the answer to a request begins with, and its text if it is the end of a subscription.
+async fn ask(raw: &mut Raw, request: String) -> (String, Option<String>) {
+    raw.say(request).await;
+    let answer = raw.hear().await;
+    let text = answer[2].as_str().map(str::to_owned);
+    (answer[0].as_str().unwrap().to_owned(), text)
+}
+
+/// Short values took twelve times what was sent, and each stored event was compared with any number of filters.
+#[tokio::test]
+async fn what_the_open_subscriptions_of_strangers_take_has_a_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = RelayLimits {
+        open_bytes_max: 30_000,
+        open_bytes_per_address_max: 50_000,
+        open_filters_per_address_max: 40,
+        ..RelayLimits::default()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = RelayServer::start(listener, directory.path(), AsAsked, limits)
+        .await
+        .unwrap();
+    let mut one = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+    let mut same = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+    let mut other = Raw::connect_as(&relay, Some("203.0.113.8")).await;
+    let mut own = Raw::connect(&relay).await;
+    let many = |end: &str| Some(format!("error: too many filters: {end}"));
+    let of_connection = || {
+        (
+            "CLOSED".to_owned(),
+            many("the subscriptions of a connection may take 30000 bytes"),
+        )
+    };
+    let of_address = || {
+        let end = "the subscriptions of all connections of your address may take 50000 bytes";
+        ("CLOSED".to_owned(), many(end))
+    };
+    let eose = || ("EOSE".to_owned(), None);
+
+    assert_eq!(ask(&mut one, request("REQ", "a", vec![values(300)])).await, eose());
+    for verb in ["REQ", "COUNT"] {
+        assert_eq!(
+            ask(&mut one, request(verb, "b", vec![values(100)])).await,
+            of_connection()
+        );
+        // Too large by itself, so that it is not parsed: no list may hold this.
+        let mut unparsed = values(1_000);
+        unparsed["#t"][999] = json!(null);
+        assert_eq!(ask(&mut one, request(verb, "b", vec![unparsed])).await, of_connection());
+    }
+    assert_eq!(
+        ask(&mut same, request("REQ", "a", vec![values(350)])).await,
+        of_address()
+    );
+    assert_eq!(ask(&mut other, request("REQ", "a", vec![values(350)])).await, eose());
+    assert_eq!(ask(&mut own, request("REQ", "a", vec![values(1_000)])).await, eose());
+    // What replaces a subscription or ends it gives back what it took, and so does one that is refused.
+    assert_eq!(ask(&mut one, request("REQ", "a", vec![values(301)])).await, eose());
+    assert_eq!(
+        ask(&mut one, request("REQ", "a", vec![values(1_000)])).await,
+        of_connection()
+    );
+    assert_eq!(ask(&mut same, request("REQ", "a", vec![values(350)])).await, eose());
+    same.say(json!(["CLOSE", "a"])).await;
+    drop(one);
+
+    assert_eq!(
+        ask(&mut same, request("REQ", "a", vec![json!({"limit": 0}); 40])).await,
+        eose()
+    );
+    let filters = many("all connections of your address may have 40 open");
+    assert_eq!(
+        ask(&mut same, request("REQ", "b", vec![json!({})])).await,
+        ("CLOSED".to_owned(), filters)
+    );
+}
+
+/// A client follows 2,000 keys, and has some threads open.
+#[tokio::test]
+async fn an_honest_client_has_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limits = RelayLimits::default();
+    let relay = RelayServer::start(listener, directory.path(), AsAsked, limits)
+        .await
+        .unwrap();
+    let mut raw = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+    let keys = |count: usize| (0..count).map(|n| format!("{n:064x}")).collect::<Vec<_>>();
+
+    let follows = (0..4).map(|_| json!({"kinds": [1, 6], "authors": keys(2_000), "limit": 0}));
+    let threads = (0..60).map(|_| json!({"#e": keys(100), "limit": 0}));
+    for (number, filter) in follows.chain(threads).enumerate() {
+        raw.say(json!(["REQ", number.to_string(), filter])).await;
+        assert_eq!(raw.hear().await[0], "EOSE", "{number}");
+    }
+}
+
 #[tokio::test]
 async fn count_is_answered() {
     let (relay, client, _directory) = started().await;

@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::event_store::EventStore;
-use crate::event_store::json_of;
 use crate::outbound::Outbound;
 use crate::policy::EventPolicy;
 use crate::subscriptions::Served;
@@ -141,9 +140,8 @@ pub(super) async fn run(
         }
         for (event, result) in events.into_iter().zip(results) {
             if matches!(result, Ok(SaveEventStatus::Success)) {
-                let json = json_of(&event);
                 // An error only means that no client is connected.
-                drop(served.send(Arc::new(Served { event, json, batch })));
+                drop(served.send(Arc::new(Served::new(event, batch))));
             }
         }
         progress.send_modify(|batches| batches.stored = batch);
