@@ -276,17 +276,8 @@ fn reader(
     changes: &Changes,
 ) -> Arc<Reader> {
     let cache_bytes_max = options.server_limits.read_cache_bytes_max.0;
-    // Anybody may read anything: pushes and reconciles do not wait for what that asks the relay.
-    let loader = FactLoader {
-        relay: loader.relay.apart(),
-        ..loader.clone()
-    };
-    Arc::new(Reader::new(
-        loader,
-        repositories.clone(),
-        changes.clone(),
-        cache_bytes_max,
-    ))
+    let (loader, repositories) = (loader.clone(), repositories.clone());
+    Arc::new(Reader::new(loader, repositories, changes.clone(), cache_bytes_max))
 }
 
 async fn reconciler(

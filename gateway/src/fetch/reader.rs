@@ -45,7 +45,11 @@ impl Reader {
     /// at most so many bytes of the results.
     pub(crate) fn new(loader: FactLoader, repositories: Repositories, changes: Changes, cache_bytes_max: u64) -> Self {
         Self {
-            loader,
+            // Anybody may read anything: pushes and reconciles do not wait for what that asks the relay.
+            loader: FactLoader {
+                relay: loader.relay.apart(),
+                ..loader
+            },
             repositories,
             cache: ReadCache::new(changes.clone(), cache_bytes_max),
             asked: Meter::default(),

@@ -268,6 +268,7 @@ impl Scene {
                 ..Covered::default()
             },
             Reading {
+                last_lease: String::new(),
                 now: 1000,
                 dirty: BTreeMap::new(),
                 listed_by: BTreeMap::new(),
