@@ -68,8 +68,18 @@ impl RelayConnection {
 
     /// Requests stored events that match one of `filters`, at most `page_size` each.
     pub(super) async fn page(&self, filters: &[Filter], page_size: usize) -> Result<Page, RelayError> {
+        self.page_within(PAGE_BYTES_MAX, filters, page_size).await
+    }
+
+    /// Requests the same, of so many bytes at most.
+    pub(super) async fn page_within(
+        &self,
+        bytes_max: usize,
+        filters: &[Filter],
+        page_size: usize,
+    ) -> Result<Page, RelayError> {
         let events_max = page_size.saturating_mul(filters.len());
-        let (subscription, page) = lock(&self.pending).open_query(events_max)?;
+        let (subscription, page) = lock(&self.pending).open_query(events_max, bytes_max)?;
         let open = OpenQuery {
             connection: self,
             subscription: SubscriptionId::new(subscription),
@@ -190,6 +200,10 @@ pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
 fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Most bytes of one answer: strangers decide how large events are. The announcements and states of 30 authors fit, and
+/// so do sixty other events of the largest size that strfry takes by default.
+const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Most messages that wait to be written: each open query may have its request and its end there.
 const MESSAGES_MAX: usize = 2 * (QUERIES_MAX + PUBLISHES_MAX);

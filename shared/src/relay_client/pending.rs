@@ -26,6 +26,7 @@ struct PendingQuery {
     page: Page,
     bytes: usize,
     events_max: usize,
+    bytes_max: usize,
     reply: oneshot::Sender<Result<Page, RelayError>>,
 }
 
@@ -34,6 +35,7 @@ impl Pending {
     pub(super) fn open_query(
         &mut self,
         events_max: usize,
+        bytes_max: usize,
     ) -> Result<(String, oneshot::Receiver<Result<Page, RelayError>>), RelayError> {
         if self.closed {
             return Err(RelayError::Disconnected);
@@ -45,6 +47,7 @@ impl Pending {
             page: Page::default(),
             bytes: 0,
             events_max,
+            bytes_max,
             reply,
         };
         self.queries.insert(subscription.clone(), query);
@@ -97,11 +100,12 @@ impl Pending {
                     Some(event) => query.page.events.push(*event),
                     None => tracing::warn!("the relay sent an event that is not valid; skipped"),
                 }
-                let events_max = query.events_max;
+                let PendingQuery {
+                    events_max, bytes_max, ..
+                } = *query;
                 if query.page.received > events_max {
                     self.answer(&subscription, |_| Err(RelayError::Overrun { events_max }));
-                } else if query.bytes > PAGE_BYTES_MAX {
-                    let bytes_max = PAGE_BYTES_MAX;
+                } else if query.bytes > bytes_max {
                     self.answer(&subscription, |_| Err(RelayError::TooLarge { bytes_max }));
                 }
             }
@@ -138,13 +142,11 @@ impl Pending {
     }
 }
 
-/// Most bytes of one answer: strangers decide how large events are. The announcements and states of 30 authors fit, and
-/// so do sixty other events of the largest size that strfry takes by default.
-const PAGE_BYTES_MAX: usize = 16 << 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BYTES_MAX: usize = 1000;
 
     fn event_of(subscription: &str, created_at: u64) -> RelayMessage {
         RelayMessage::Event {
@@ -158,12 +160,12 @@ mod tests {
     #[test]
     fn an_answer_of_too_many_bytes_is_an_error() {
         let mut pending = Pending::default();
-        let (subscription, mut page) = pending.open_query(3).unwrap();
+        let (subscription, mut page) = pending.open_query(3, BYTES_MAX).unwrap();
         let half = || RelayMessage::Event {
             subscription: subscription.clone(),
             event: None,
             created_at: None,
-            bytes: PAGE_BYTES_MAX / 2,
+            bytes: BYTES_MAX / 2,
         };
 
         pending.take(half());
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn page_counts_what_is_not_valid() {
         let mut pending = Pending::default();
-        let (subscription, mut page) = pending.open_query(2).unwrap();
+        let (subscription, mut page) = pending.open_query(2, BYTES_MAX).unwrap();
 
         pending.take(event_of(&subscription, 9));
         pending.take(event_of(&subscription, 8));
@@ -205,7 +207,7 @@ mod tests {
         ];
         for (ending, error) in endings {
             let mut pending = Pending::default();
-            let (subscription, mut page) = pending.open_query(1).unwrap();
+            let (subscription, mut page) = pending.open_query(1, BYTES_MAX).unwrap();
 
             pending.take(event_of(&subscription, 1));
             pending.take(ending(subscription));
@@ -219,14 +221,14 @@ mod tests {
     fn end_of_the_connection_ends_all_waiting() {
         let id = EventId::from_byte_array([7; 32]);
         let mut pending = Pending::default();
-        let (_, mut page) = pending.open_query(1).unwrap();
+        let (_, mut page) = pending.open_query(1, BYTES_MAX).unwrap();
         let mut outcome = pending.expect_answer(id).unwrap();
 
         pending.close();
 
         assert!(page.try_recv().is_err());
         assert!(outcome.try_recv().is_err());
-        assert!(pending.open_query(1).is_err());
+        assert!(pending.open_query(1, BYTES_MAX).is_err());
         assert!(pending.expect_answer(id).is_err());
     }
 

@@ -54,14 +54,17 @@ pub(super) async fn query_with(
     let limited = filters.iter().cloned().map(|filter| filter.limit(page_size));
     let together: Vec<Filter> = limited.chain([few.clone().limit(count)]).collect();
     if requests(&together).len() == 1 {
-        let page = connection.page(&together, page_size).await?;
-        if page.is_short(page_size) {
-            let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
-            // What is not valid may be either.
-            let few_received = page.received - page.events.iter().filter(is_other).count();
-            let mut found = FoundEvents::default();
-            found.add(page.events);
-            return Ok((found.events, is_few(few_received, count)));
+        match connection.page_within(FEW_BYTES_MAX, &together, page_size).await {
+            Ok(page) if page.is_short(page_size) => {
+                let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
+                // What is not valid may be either.
+                let few_received = page.received - page.events.iter().filter(is_other).count();
+                let mut found = FoundEvents::default();
+                found.add(page.events);
+                return Ok((found.events, is_few(few_received, count)));
+            }
+            Ok(_) | Err(RelayError::TooLarge { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok((query(connection, filters, usize::MAX).await?, false))
@@ -84,7 +87,7 @@ pub(super) async fn fewer_than(
 ) -> Result<Option<Vec<Event>>, RelayError> {
     let mut found = FoundEvents::default();
     for filters in requests(filters) {
-        match connection.page(filters, count).await {
+        match connection.page_within(FEW_BYTES_MAX, filters, count).await {
             Ok(page) if page.is_short(count) => found.add(page.events),
             Ok(_) | Err(RelayError::TooLarge { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -165,6 +168,9 @@ impl FoundEvents {
         }
     }
 }
+
+/// Most bytes of an answer that is expected to be short: the owners of a few repositories with thousands of refs fit.
+const FEW_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of filters in one request: below strfry's default frame of 128 KiB, whatever is set.
 const REQUEST_BYTES_MAX: usize = 96 * 1024;

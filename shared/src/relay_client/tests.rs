@@ -144,6 +144,34 @@ async fn few_that_a_query_asks_for_beside_are_all_only_if_they_are_few() {
     }
 }
 
+#[tokio::test]
+async fn few_that_are_large_are_not_waited_for() {
+    let deletion = EventBuilder::new(Kind::EventDeletion, "x".repeat(600_000));
+    let deletion = deletion.finalize(&Keys::generate()).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let requests = Arc::clone(&asked);
+    let client = relay(500, move |_, message| {
+        let Some(("REQ", subscription)) = message[0].as_str().zip(message.get(1)) else {
+            return Vec::new();
+        };
+        let copies = if requests.fetch_add(1, Ordering::SeqCst) == 0 {
+            2
+        } else {
+            0
+        };
+        let replies = (0..copies).map(|_| Reply::Say(json!(["EVENT", subscription, deletion])));
+        replies.chain([Reply::Say(json!(["EOSE", subscription]))]).collect()
+    })
+    .await;
+    let filters = vec![Filter::new().kind(Kind::TextNote)];
+
+    let query = client.query_with(filters, Filter::new().kind(Kind::EventDeletion), 10);
+    let (found, whole) = within(query).await.unwrap();
+
+    assert!(!whole && found.is_empty(), "{whole} {found:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
 /// Returns events made at these times.
 fn events(times: impl IntoIterator<Item = u64>) -> Vec<Event> {
     let keys = Keys::generate();
