@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::purgatory::NotedRefusal;
@@ -61,7 +60,7 @@ impl RefusalLog {
     pub fn permits(&self, source: &str) -> bool {
         let (source, now) = (source_group(source), Instant::now());
         let (turn, left_out) = {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.counts.lock();
             let left_out = counts.begin(now);
             (counts.count(&source), left_out)
         };

@@ -5,13 +5,12 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use nostr::event::Event;
 use nostr::event::EventId;
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -110,7 +109,7 @@ impl RecentlyAccepted {
     }
 
     fn recent(&self) -> MutexGuard<'_, VecDeque<(Instant, References)>> {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.0.lock();
         recent.retain(|(since, _)| since.elapsed() <= REMEMBERED_FOR);
         recent
     }

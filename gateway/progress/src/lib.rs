@@ -4,8 +4,6 @@
 use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -13,6 +11,7 @@ use indicatif::HumanDuration;
 use indicatif::ProgressBar;
 use indicatif::ProgressDrawTarget;
 use indicatif::ProgressStyle;
+use parking_lot::Mutex;
 
 /// How far a command is.
 pub struct CommandProgress {
@@ -87,7 +86,7 @@ impl CommandProgress {
 
     fn tell(&self) {
         let now = Instant::now();
-        let mut next_line = self.next_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next_line = self.next_line.lock();
         if next_line.is_some_and(|due| due <= now) {
             *next_line = Some(now + LINE_INTERVAL);
             self.note(&sentence(self.counts(), self.bar.eta(), &self.bar.message()));

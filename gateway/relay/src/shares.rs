@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::Weak;
 
+use parking_lot::Mutex;
 use shared::address_group::address_group;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -79,7 +78,7 @@ impl AddressShares {
         let Some(address) = address else {
             return new();
         };
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_address = self.by_address.lock();
         by_address.retain(|_, share| share.strong_count() > 0);
         let share = by_address.entry(address_group(address)).or_default();
         share.upgrade().unwrap_or_else(|| {
@@ -139,7 +138,7 @@ mod tests {
         drop(permit);
         drop(first);
         assert_eq!(requests(of("2001:db8::1")), 2);
-        assert_eq!(shares.by_address.lock().unwrap().len(), 1);
+        assert_eq!(shares.by_address.lock().len(), 1);
     }
 
     #[test]

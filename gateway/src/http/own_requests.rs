@@ -1,11 +1,10 @@
 //! Requests of this gateway to its relay that come back to it: `relay-url` leads here, by way of a reverse proxy.
 //! Passed on, each would come back again, until there are no descriptors left.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use shared::relay_client::SENDER_HEADER;
 use shared::relay_client::own_mark;
 use warp::http::HeaderMap;
@@ -26,7 +25,7 @@ impl OwnRequests {
     pub(crate) fn refuse(&self, headers: &HeaderMap) -> Option<Response> {
         let mut senders = headers.get_all(SENDER_HEADER).into_iter();
         senders.find(|sender| *sender == own_mark())?;
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         if logged.is_none_or(|at| at.elapsed() >= LOGGED_EVERY) {
             *logged = Some(Instant::now());
             tracing::error!(

@@ -2,11 +2,9 @@
 //! (docs/redis.md).
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use nostr::event::EventId;
+use parking_lot::Mutex;
 use shared::purgatory::Leased;
 use shared::purgatory::Release;
 use shared::rules::GitEvent;
@@ -25,7 +23,7 @@ impl InFlight {
     /// Remembers a release until it has left, and returns whether it was unknown. If too much is remembered, the oldest
     /// is forgotten; nothing is lost by that alone.
     pub(crate) fn remember(&self, release: &Release) -> bool {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         let is_new = !known.remove(&release.event.id);
         known.bytes += bytes_of(release);
         known.releases.push_back(release.clone());
@@ -41,7 +39,7 @@ impl InFlight {
     /// Remembers an event that another gateway, or this one before its start, had found complete.
     pub(crate) fn remember_leased(&self, leased: &Leased) {
         let Leased { event, after, .. } = leased;
-        let is_known = self.lock().releases.iter().any(|known| known.event.id == event.id);
+        let is_known = self.0.lock().releases.iter().any(|known| known.event.id == event.id);
         if !is_known {
             let git_event = GitEvent::parse(event).ok().flatten();
             self.remember(&Release {
@@ -55,16 +53,12 @@ impl InFlight {
 
     /// Forgets an event that has left, or must not leave.
     pub(crate) fn forget(&self, event_id: &EventId) {
-        self.lock().remove(event_id);
+        self.0.lock().remove(event_id);
     }
 
     /// Returns the remembered events, oldest first.
     pub(crate) fn all(&self) -> Vec<Release> {
-        self.lock().releases.iter().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Releases> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().releases.iter().cloned().collect()
     }
 }
 
@@ -178,6 +172,6 @@ mod tests {
         for event in &events {
             in_flight.forget(&event.id);
         }
-        assert_eq!(in_flight.lock().bytes, 0);
+        assert_eq!(in_flight.0.lock().bytes, 0);
     }
 }

@@ -2,9 +2,6 @@
 //! an event").
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -12,6 +9,7 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
@@ -249,7 +247,7 @@ impl Publisher {
         if !counts {
             let git_event = GitEvent::parse(event).ok().flatten();
             let coordinates = git_event.map(|git_event| git_event.coordinates()).unwrap_or_default();
-            self.lock_unsettled().extend(coordinates);
+            self.unsettled.lock().extend(coordinates);
         }
     }
 
@@ -258,19 +256,15 @@ impl Publisher {
     /// # Errors
     /// The purgatory did not do it; it is tried again with the next call.
     pub(crate) async fn mark_unsettled(&self) -> Result<(), PurgatoryError> {
-        let coordinates = std::mem::take(&mut *self.lock_unsettled());
+        let coordinates = std::mem::take(&mut *self.unsettled.lock());
         if coordinates.is_empty() {
             return Ok(());
         }
         let marked = self.purgatory.mark_dirty(&coordinates).await;
         if marked.is_err() {
-            self.lock_unsettled().extend(coordinates);
+            self.unsettled.lock().extend(coordinates);
         }
         marked
-    }
-
-    fn lock_unsettled(&self) -> MutexGuard<'_, BTreeSet<Coordinate>> {
-        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings an event that the relay refuses into it by another way, if there is one, and returns how that ended.

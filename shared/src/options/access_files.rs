@@ -5,13 +5,11 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::SystemTime;
 
 use bitcoin_hashes::sha256;
+use parking_lot::Mutex;
 
 use crate::rules::Access;
 use crate::rules::AccessList;
@@ -82,7 +80,7 @@ impl AccessFiles {
 
     fn read_again(&self) -> Result<(), AccessFileError> {
         let mut lists = Current::read(&self.paths)?;
-        std::mem::swap(&mut *self.lock(), &mut lists);
+        std::mem::swap(&mut *self.current.lock(), &mut lists);
         let changed = lists.digest != self.digest();
         tracing::info!(changed, "the operator's lists were reloaded");
         Ok(())
@@ -91,12 +89,12 @@ impl AccessFiles {
     /// Returns the lists as they were a second ago, or as long as it takes to read them. A list that has become
     /// unusable keeps its last content.
     pub fn current(&self) -> Arc<Access> {
-        Arc::clone(&self.lock().access)
+        Arc::clone(&self.current.lock().access)
     }
 
     /// Returns a digest of the content of the lists.
     pub fn digest(&self) -> String {
-        self.lock().digest.clone()
+        self.current.lock().digest.clone()
     }
 
     /// Reads the lists again when they change, in a thread of its own, for as long as they are in use.
@@ -121,10 +119,6 @@ impl AccessFiles {
                 }
             }
         });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,6 @@
 //! One connection to the relay: a task that reads, one that writes, and the requests between them.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::SinkExt;
@@ -15,6 +12,7 @@ use nostr::event::Event;
 use nostr::filter::Filter;
 use nostr::message::ClientMessage;
 use nostr::message::SubscriptionId;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -63,7 +61,7 @@ impl RelayConnection {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        lock(&self.pending).closed
+        self.pending.lock().closed
     }
 
     /// Requests stored events that match one of `filters`, at most `page_size` each.
@@ -79,7 +77,7 @@ impl RelayConnection {
         page_size: usize,
     ) -> Result<Page, RelayError> {
         let events_max = page_size.saturating_mul(filters.len());
-        let (subscription, page) = lock(&self.pending).open_query(events_max, bytes_max)?;
+        let (subscription, page) = self.pending.lock().open_query(events_max, bytes_max)?;
         let open = OpenQuery {
             connection: self,
             subscription: SubscriptionId::new(subscription),
@@ -89,7 +87,7 @@ impl RelayConnection {
     }
 
     pub(super) async fn publish(&self, event: &Event) -> Result<PublishOutcome, RelayError> {
-        let outcome = lock(&self.pending).expect_answer(event.id)?;
+        let outcome = self.pending.lock().expect_answer(event.id)?;
         let message = ClientMessage::Event(std::borrow::Cow::Borrowed(event));
         self.exchange(to_json(&message), outcome).await
     }
@@ -104,7 +102,7 @@ impl RelayConnection {
                 bytes_max,
             });
         }
-        let frames_before = lock(&self.pending).frames_taken;
+        let frames_before = self.pending.lock().frames_taken;
         let answered = tokio::time::timeout(self.timeout, async {
             self.outbound
                 .send(message)
@@ -116,7 +114,7 @@ impl RelayConnection {
             Ok(answer) => answer,
             Err(_) => {
                 // Nothing was received: the peer may have gone without notice, and TCP would take minutes to detect it.
-                if lock(&self.pending).frames_taken == frames_before {
+                if self.pending.lock().frames_taken == frames_before {
                     self.end();
                 }
                 Err(RelayError::Timeout)
@@ -125,7 +123,7 @@ impl RelayConnection {
     }
 
     fn end(&self) {
-        lock(&self.pending).close();
+        self.pending.lock().close();
         self.task.abort();
     }
 }
@@ -144,7 +142,7 @@ struct OpenQuery<'c> {
 
 impl Drop for OpenQuery<'_> {
     fn drop(&mut self) {
-        lock(&self.connection.pending).forget_query(self.subscription.as_str());
+        self.connection.pending.lock().forget_query(self.subscription.as_str());
         let close = ClientMessage::close(self.subscription.clone());
         // A full channel is a relay that does not read. Its subscriptions would add up to its limit.
         if self.connection.outbound.try_send(to_json(&close)).is_err() {
@@ -165,13 +163,13 @@ async fn run(
         () = read(stream, &pending) => {}
         () = write(sink, messages) => {}
     }
-    lock(&pending).close();
+    pending.lock().close();
 }
 
 async fn read(mut stream: SplitStream<RelaySocket>, pending: &Mutex<Pending>) {
     while let Some(frame) = stream.next().await {
         match frame {
-            Ok(frame) => lock(pending).take(RelayMessage::of(&frame)),
+            Ok(frame) => pending.lock().take(RelayMessage::of(&frame)),
             Err(error) => {
                 tracing::debug!(%error, "the connection to the relay is lost");
                 return;
@@ -194,11 +192,6 @@ async fn write(mut sink: SplitSink<RelaySocket, Message>, mut messages: mpsc::Re
 
 pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
     serde_json::to_string(message).expect("a message has only string keys and no failing serializer")
-}
-
-/// Locks. After a panic in the lock no caller waits for a message that was half taken.
-fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
-    pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Most bytes of one answer: strangers decide how large events are. The announcements and states of 30 authors fit, and

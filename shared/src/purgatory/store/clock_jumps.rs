@@ -2,12 +2,11 @@
 //! over. Time that did not pass ends nothing: a deadline that was jumped over is as far away as it was before.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
 use nostr::event::EventId;
+use parking_lot::Mutex;
 
 use crate::purgatory::entry::EntryStatus;
 use crate::purgatory::reading::Reading;
@@ -44,7 +43,7 @@ impl ClockJumps {
     /// Puts off each deadline in `reading` that was jumped over, and returns the held events among them: in the store
     /// they are not put off yet, and another process does not know of the jump.
     pub(super) fn spare(&self, reading: &mut Reading) -> Spared {
-        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noticed = self.noticed.lock();
         noticed.note(reading.now, Instant::now());
         let mut spared = Spared::default();
         for jump in &noticed.jumps {

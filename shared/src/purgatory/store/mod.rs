@@ -20,12 +20,11 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use ::redis::FromRedisValue;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
+use parking_lot::Mutex;
 
 use self::argv::Argv;
 use self::clock_jumps::ClockJumps;
@@ -361,12 +360,12 @@ impl Purgatory {
 
     /// Returns the last lease that a read has found, see [`Reading::last_lease`]; empty: none has.
     pub fn last_lease_read(&self) -> String {
-        let last_lease = self.last_lease.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_lease = self.last_lease.lock();
         last_lease.clone()
     }
 
     fn note_last_lease(&self, last_lease: &str) {
-        let mut noted = self.last_lease.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.last_lease.lock();
         last_lease.clone_into(&mut noted);
     }
 

@@ -5,14 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use mlua::Function;
 use mlua::Lua;
 use mlua::LuaOptions;
 use mlua::StdLib;
 use mlua::Variadic;
+use parking_lot::Mutex;
 use redis::Value;
 use tokio::sync::watch;
 
@@ -49,7 +48,7 @@ impl MemoryStore {
     /// Calls a script.
     pub(in crate::purgatory::store) fn call(&self, script: &PurgatoryScript, argv: Vec<String>) -> mlua::Result<Value> {
         // A panic elsewhere must not block all others; the keys are usable after any part of a script.
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut engine = self.engine.lock();
         let function = engine.compiled(script)?;
         engine.lua.globals().set("ARGV", argv)?;
         redis_value(function.call(())?)

@@ -1,12 +1,11 @@
 //! Whether Redis is used at all: not while it fails or is slow, so that nothing waits for it. Only decides;
 //! `connection.rs` measures and asks.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Opens at a failure, or when several answers in a row are slow; a probe closes it again.
@@ -46,7 +45,7 @@ impl Breaker {
     /// Notes an answer, and returns whether that opened it. Calls that wait at the same time wait for the same flush,
     /// so only a call made after a slow answer counts as another one.
     pub(super) fn note_answer(&self, asked_at: Instant, answered_at: Instant) -> bool {
-        let mut slowness = self.slowness.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slowness = self.slowness.lock();
         if !self.is_slow(answered_at - asked_at) {
             *slowness = Slowness::default();
             return false;
@@ -66,7 +65,7 @@ impl Breaker {
 
     /// Lets Redis be asked again.
     pub(super) fn close(&self) {
-        *self.slowness.lock().unwrap_or_else(PoisonError::into_inner) = Slowness::default();
+        *self.slowness.lock() = Slowness::default();
         self.is_open.store(false, Ordering::Relaxed);
     }
 }
