@@ -22,6 +22,16 @@ pub struct FactsScope {
     pub arriving: Option<Event>,
 }
 
+impl FactsScope {
+    /// One repository.
+    pub fn of(coordinate: &Coordinate) -> Self {
+        Self {
+            coordinates: [coordinate.clone()].into(),
+            ..Self::default()
+        }
+    }
+}
+
 /// How far facts reach from a coordinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reach {

@@ -56,6 +56,12 @@ pub enum FactsError {
     /// The relay did not answer, or not completely.
     #[error("cannot read the relay")]
     Relay(#[from] RelayError),
+    /// There is more than may be loaded.
+    #[error("the events about the repository and its maintainers are more than may be read, {bytes_max} bytes")]
+    TooLarge {
+        /// How many bytes they may have.
+        bytes_max: usize,
+    },
 }
 
 impl FactsError {
@@ -64,7 +70,13 @@ impl FactsError {
         match self {
             Self::Purgatory(_) => true,
             Self::Relay(error) => error.is_passing(),
+            Self::TooLarge { .. } => false,
         }
+    }
+
+    /// Whether there is more than was to be read.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Relay(RelayError::TooLarge { .. }))
     }
 }
 
@@ -74,6 +86,18 @@ impl FactLoader {
     /// # Errors
     /// See [`FactsError`]; there are no partial facts.
     pub async fn load(&self, scope: &FactsScope) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
+        self.load_within(usize::MAX, scope).await
+    }
+
+    /// Loads the same, unless the events have more than about so many bytes.
+    ///
+    /// # Errors
+    /// See [`FactsError`]; there are no partial facts.
+    pub async fn load_within(
+        &self,
+        bytes_max: usize,
+        scope: &FactsScope,
+    ) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
         tracing::debug!(coordinates = scope.coordinates.len(), "load facts");
         let mut next = scope.coordinates.clone();
         if let Reach::Listing { most } = scope.reach {
@@ -84,11 +108,14 @@ impl FactLoader {
             if next.is_empty() {
                 break;
             }
+            if next.len() > bytes_max / AUTHOR_BYTES {
+                return Err(FactsError::TooLarge { bytes_max });
+            }
             // PRs are read once: none of them leads anywhere.
             let scope = if round == 0 { scope } else { &FactsScope::default() };
             let (reading, served) = match &scope.arriving {
                 Some(arriving) => self.read_at_once(scope, arriving, &next).await?,
-                None => self.read_in_turn(scope, &next).await?,
+                None => self.read_in_turn(bytes_max, scope, &next).await?,
             };
             next = found.add(next, reading, served);
         }
@@ -105,11 +132,7 @@ impl FactLoader {
 
     /// Loads the facts about one repository.
     pub async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
-        let scope = FactsScope {
-            coordinates: [coordinate.clone()].into(),
-            ..FactsScope::default()
-        };
-        Ok(self.load(&scope).await?.0)
+        Ok(self.load(&FactsScope::of(coordinate)).await?.0)
     }
 
     /// Returns the repositories that list the owner of one of these, those that list one of theirs, and so on.
@@ -131,11 +154,14 @@ impl FactLoader {
 
     async fn read_in_turn(
         &self,
+        bytes_max: usize,
         scope: &FactsScope,
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<(Reading, Vec<Event>), FactsError> {
-        let reading = self.purgatory.read_with(coordinates, &scope.pull_request_ids).await?;
-        let served = self.served(scope, coordinates, &reading).await?;
+        let ids = &scope.pull_request_ids;
+        let reading = self.purgatory.read_within(bytes_max, coordinates, ids).await?;
+        let reading = reading.ok_or(FactsError::TooLarge { bytes_max })?;
+        let served = self.served(bytes_max, scope, coordinates, &reading).await?;
         Ok((reading, served))
     }
 
@@ -164,7 +190,7 @@ impl FactLoader {
         let held = reading.entries.iter().map(|entry| &entry.event);
         let others = held.chain(&served).filter(|event| !authors.contains(&event.pubkey));
         if !are_requests_whole || !is_releasing && (!is_same || others.count() > 0) {
-            served = self.served(scope, coordinates, &reading).await?;
+            served = self.served(usize::MAX, scope, coordinates, &reading).await?;
         }
         Ok((reading, served))
     }
@@ -172,6 +198,7 @@ impl FactLoader {
     /// Reads the relay's events about coordinates, and about the purgatory's events for them.
     async fn served(
         &self,
+        bytes_max: usize,
         scope: &FactsScope,
         coordinates: &BTreeSet<Coordinate>,
         reading: &Reading,
@@ -200,7 +227,7 @@ impl FactLoader {
             "query the relay for facts"
         );
         let requests = self.requests(&unserved, &authors);
-        let (mut served, requested) = tokio::try_join!(self.relay.query(filters), requests)?;
+        let (mut served, requested) = tokio::try_join!(self.relay.query_within(bytes_max, filters), requests)?;
         // Of PRs that are served already only their ids were known.
         let others = served.iter().map(|event| event.pubkey);
         let others: BTreeSet<PublicKey> = others.filter(|author| !authors.contains(author)).collect();
@@ -366,6 +393,10 @@ fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
     })
 }
 
+/// What an author's announcement and state are expected to have at most, where nobody wants to do harm: the state of an
+/// author has 30 KB for 400 refs, and most authors have fewer.
+const AUTHOR_BYTES: usize = 32 << 10;
+
 /// Owners in one filter, each with one announcement and one state of an identifier: no page of a relay is that small,
 /// nor are these events ever more than are read at once.
 const OWNERS_PER_FILTER_MAX: usize = 30;
@@ -414,6 +445,7 @@ mod tests {
     use crate::rules::EventStatus;
     use crate::rules::tests::announcement_event;
     use crate::rules::tests::coordinate;
+    use crate::rules::tests::pubkey;
     use crate::rules::tests::state_event;
 
     fn event(author: &Keys, kind: u16, tag: [&str; 2]) -> Event {
@@ -469,6 +501,60 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn facts_of_many_authors_or_of_many_bytes_are_not_loaded_within_few() {
+        let relay = relay(500, |_, message| match message[0] == "REQ" {
+            true => stored(&[], 500, message),
+            false => Vec::new(),
+        })
+        .await;
+        let loader = loader(relay);
+        let listed: Vec<String> = (2..10).map(|owner| pubkey(owner).to_hex()).collect();
+        let tag: Vec<&str> = ["maintainers"]
+            .into_iter()
+            .chain(listed.iter().map(String::as_str))
+            .collect();
+        let many = announcement_event(1, "many", 1, &[&tag]);
+        let large = announcement_event(1, "large", 1, &[&["description", &"x".repeat(200_000)]]);
+        for (event, identifier, is_loaded_within) in [
+            (many, "many", [false, true]),
+            (large, "large", [false, true]),
+            (announcement_event(1, "small", 1, &[]), "small", [true, true]),
+        ] {
+            let hold = held(&event, coordinate(1, identifier));
+            assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+            let scope = FactsScope::of(&coordinate(1, identifier));
+            for (bytes_max, is_loaded) in [100_000, 10_000_000].into_iter().zip(is_loaded_within) {
+                let loaded = loader.load_within(bytes_max, &scope).await;
+
+                let is_too_large = loaded.as_ref().is_err_and(FactsError::is_too_large);
+                assert_eq!((loaded.is_ok(), is_too_large), (is_loaded, !is_loaded), "{identifier}");
+            }
+        }
+    }
+
+    fn loader(relay: RelayClient) -> FactLoader {
+        FactLoader {
+            purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1_000)),
+            relay,
+            service: "svc".parse().unwrap(),
+            mode: MaintainerMode::default(),
+            access: AccessFiles::open(AccessPaths::default()).unwrap(),
+        }
+    }
+
+    fn held(event: &Event, coordinate: Coordinate) -> Hold {
+        Hold {
+            event: event.clone(),
+            coordinates: [coordinate].into(),
+            source: "IP4 192.0.2.1".to_owned(),
+            hold_secs: 100,
+            extend: BTreeSet::new(),
+            room: Room::WithinLimits,
+            behind: None,
+        }
+    }
+
+    #[tokio::test]
     async fn what_has_left_the_purgatory_while_both_were_read_is_read_from_the_relay_again() {
         let announced = announcement_event(1, "r", 1, &[]);
         let requests = Arc::new(AtomicUsize::new(0));
@@ -484,23 +570,9 @@ mod tests {
             stored(&[stored_event.clone()][..usize::from(is_stored)], 500, message)
         })
         .await;
-        let loader = FactLoader {
-            purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1_000)),
-            relay,
-            service: "svc".parse().unwrap(),
-            mode: MaintainerMode::default(),
-            access: AccessFiles::open(AccessPaths::default()).unwrap(),
-        };
+        let loader = loader(relay);
         let at = coordinate(1, "r");
-        let hold = Hold {
-            event: announced.clone(),
-            coordinates: [at.clone()].into(),
-            source: "IP4 192.0.2.1".to_owned(),
-            hold_secs: 100,
-            extend: BTreeSet::new(),
-            room: Room::WithinLimits,
-            behind: None,
-        };
+        let hold = held(&announced, at.clone());
         assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
         let scope = FactsScope {
             coordinates: [at].into(),

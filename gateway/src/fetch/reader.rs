@@ -8,11 +8,13 @@ use shared::git::Oid;
 use shared::git::RefName;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsError;
+use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::relay_client::RelayError;
 use shared::rules::Facts;
 use shared::rules::Hosting;
 use shared::rules::PushedState;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::fetch::advertised::Advertised;
@@ -32,6 +34,8 @@ pub(crate) struct Reader {
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
+    /// The places of large loads.
+    large_loads: Semaphore,
     /// How often somebody has asked, and how often that was loaded.
     asked: Meter<1>,
     loaded: Meter<1>,
@@ -52,6 +56,7 @@ impl Reader {
             },
             repositories,
             cache: ReadCache::new(changes.clone(), cache_bytes_max),
+            large_loads: Semaphore::new(LARGE_LOADS_MAX),
             asked: Meter::default(),
             loaded: Meter::default(),
             changes,
@@ -168,10 +173,23 @@ impl Reader {
     /// Loads the facts for a reader. If the repository is on disk, gives up after [`FACTS_WAIT`].
     async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
         if !self.repositories.at(coordinate).exists().await {
-            return self.loader.load_about(coordinate).await;
+            return self.load_facts(&FactsScope::of(coordinate)).await;
         }
-        let facts = tokio::time::timeout(FACTS_WAIT, self.loader.load_about(coordinate)).await;
+        let scope = FactsScope::of(coordinate);
+        let facts = tokio::time::timeout(FACTS_WAIT, self.load_facts(&scope)).await;
         facts.unwrap_or(Err(FactsError::Relay(RelayError::Timeout)))
+    }
+
+    /// Loads facts that anybody may have asked for. Those that are large, because many keys list each other or declare
+    /// thousands of refs, wait for each other, and nobody else does.
+    pub(crate) async fn load_facts(&self, scope: &FactsScope) -> Result<Facts, FactsError> {
+        match self.loader.load_within(FEW_BYTES_MAX, scope).await {
+            Err(error) if error.is_too_large() => {}
+            loaded => return Ok(loaded?.0),
+        }
+        let place = tokio::time::timeout(PLACE_WAIT, self.large_loads.acquire()).await;
+        let _place = place.map_err(|_| FactsError::Relay(RelayError::Timeout))?;
+        Ok(self.loader.load_within(BYTES_MAX, scope).await?.0)
     }
 
     async fn by_facts(&self, coordinate: &Coordinate, facts: &Facts, before: Option<&Finding>) -> (Found, Audience) {
@@ -293,6 +311,18 @@ fn governed(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
 /// For how long a reader waits for the relay and Redis where the repository is on disk: git asks three times in one
 /// clone.
 const FACTS_WAIT: Duration = Duration::from_secs(2);
+
+/// Bytes of events in most loads.
+const FEW_BYTES_MAX: usize = 512 << 10;
+
+/// Bytes of events in a large load: in memory they take three times as much.
+const BYTES_MAX: usize = 16 << 20;
+
+/// Large loads at a time.
+const LARGE_LOADS_MAX: usize = 2;
+
+/// For how long a large load waits for others.
+const PLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// For how long a reader waits where the repository follows a push to another one, by a worker that has to fetch the
 /// objects from there.

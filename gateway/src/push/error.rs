@@ -35,7 +35,10 @@ impl PushError {
             Self::Reconcile(ReconcileError::Purgatory(_) | ReconcileError::Facts(FactsError::Purgatory(_))) => {
                 "the purgatory (Redis) does not answer, push again later"
             }
-            Self::Reconcile(ReconcileError::Facts(FactsError::Relay(_))) => {
+            Self::Reconcile(ReconcileError::Facts(error)) if error.is_too_large() => {
+                "the maintainers of this repository have published more events than this server reads for one push"
+            }
+            Self::Reconcile(ReconcileError::Facts(FactsError::Relay(_) | FactsError::TooLarge { .. })) => {
                 "the relay does not answer, push again later"
             }
             Self::Reconcile(ReconcileError::Repository(RepositoryError::Busy { .. })) => {

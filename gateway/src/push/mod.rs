@@ -174,7 +174,7 @@ impl Pusher {
             pull_request_ids: request.pull_request_ids(),
             ..FactsScope::default()
         };
-        let (facts, _) = self.reconciler.loader.load(&scope).await?;
+        let facts = self.reader.load_facts(&scope).await?;
         request.decide(&facts, &self.reconciler.repositories).await
     }
 

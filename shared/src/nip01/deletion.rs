@@ -9,6 +9,7 @@ use nostr::key::PublicKey;
 
 use super::address::Address;
 use super::tags::tag_values;
+use super::tags::text_bytes;
 use crate::nip34::ANNOUNCEMENT;
 use crate::nip34::DELETION;
 use crate::nip34::Defect;
@@ -61,9 +62,7 @@ impl Deletion {
 /// # Errors
 /// It is too long.
 pub fn check_vanish(request: &Event) -> Result<(), Defect> {
-    let tags = request.tags.iter().flat_map(|tag| tag.as_slice());
-    // Each with its quotes and a comma.
-    let bytes = request.content.len() + tags.map(|element| element.len() + 3).sum::<usize>();
+    let bytes = text_bytes(request);
     if bytes > VANISH_BYTES_MAX {
         return Err(format!("a request to vanish has {bytes} bytes, more than {VANISH_BYTES_MAX}").into());
     }

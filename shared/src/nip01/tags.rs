@@ -32,3 +32,9 @@ pub fn first_value<'e>(event: &'e Event, name: &str) -> &'e str {
         .and_then(|values| values.first())
         .map_or("", String::as_str)
 }
+/// Returns how many bytes the content and the tags of an event have in JSON, but for what is escaped.
+pub fn text_bytes(event: &Event) -> usize {
+    let elements = event.tags.iter().flat_map(|tag| tag.as_slice());
+    // Each with its quotes and a comma.
+    event.content.len() + elements.map(|element| element.len() + 3).sum::<usize>()
+}

@@ -69,7 +69,7 @@ impl RelayConnection {
         self.page_within(PAGE_BYTES_MAX, filters, page_size).await
     }
 
-    /// Requests the same, of so many bytes at most.
+    /// Requests the same, of so many bytes at most, and of no more than any page may have.
     pub(super) async fn page_within(
         &self,
         bytes_max: usize,
@@ -77,7 +77,10 @@ impl RelayConnection {
         page_size: usize,
     ) -> Result<Page, RelayError> {
         let events_max = page_size.saturating_mul(filters.len());
-        let (subscription, page) = self.pending.lock().open_query(events_max, bytes_max)?;
+        let (subscription, page) = self
+            .pending
+            .lock()
+            .open_query(events_max, bytes_max.min(PAGE_BYTES_MAX))?;
         let open = OpenQuery {
             connection: self,
             subscription: SubscriptionId::new(subscription),

@@ -123,7 +123,16 @@ impl RelayClient {
     /// # Errors
     /// The relay did not answer in full, or there are more ([`RelayError::TooMany`]).
     pub async fn query_up_to(&self, filters: Vec<Filter>, events_max: usize) -> Result<Vec<Event>, RelayError> {
-        let query = |connection| query::query(connection, &filters, events_max);
+        let query = |connection| query::query(connection, &filters, events_max, usize::MAX);
+        self.ask(&self.inner.queries, query).await
+    }
+
+    /// Returns the same as [`RelayClient::query`], unless the events have more than so many bytes.
+    ///
+    /// # Errors
+    /// The relay did not answer in full, or there is more ([`RelayError::TooLarge`]).
+    pub async fn query_within(&self, bytes_max: usize, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
+        let query = |connection| query::query(connection, &filters, usize::MAX, bytes_max);
         self.ask(&self.inner.queries, query).await
     }
 

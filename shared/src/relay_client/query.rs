@@ -11,25 +11,27 @@ use nostr::filter::MatchEventOptions;
 use super::connection::RelayConnection;
 use super::error::RelayError;
 use super::page::is_few;
+use crate::nip01::text_bytes;
 
-/// Returns all that matches; each filter may match at most `events_max` events.
+/// Returns all that matches; each filter may match at most `events_max` events, and all of these may have `bytes_max`.
 pub(super) async fn query(
     connection: Arc<RelayConnection>,
     filters: &[Filter],
     events_max: usize,
+    bytes_max: usize,
 ) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
-    let mut found = FoundEvents::default();
+    let mut found = FoundEvents::within(bytes_max);
     for filters in requests(filters) {
         if let [filter] = filters {
             add_all_of(&connection, filter, events_max, &mut found).await?;
             continue;
         }
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
-        match connection.page(&request, page_size).await {
+        match connection.page_within(bytes_max, &request, page_size).await {
             // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
             Ok(page) if page.is_short(page_size) => {
-                found.add(page.events);
+                found.add(page.events)?;
                 continue;
             }
             Ok(_) | Err(RelayError::TooLarge { .. }) => {}
@@ -59,22 +61,22 @@ pub(super) async fn query_with(
                 let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
                 // What is not valid may be either.
                 let few_received = page.received - page.events.iter().filter(is_other).count();
-                let mut found = FoundEvents::default();
-                found.add(page.events);
+                let mut found = FoundEvents::within(usize::MAX);
+                found.add(page.events)?;
                 return Ok((found.events, is_few(few_received, count)));
             }
             Ok(_) | Err(RelayError::TooLarge { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok((query(connection, filters, usize::MAX).await?, false))
+    Ok((query(connection, filters, usize::MAX, usize::MAX).await?, false))
 }
 
 pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
-    let mut found = FoundEvents::default();
+    let mut found = FoundEvents::within(usize::MAX);
     for filters in requests(filters) {
-        found.add(connection.page(filters, page_size).await?.events);
+        found.add(connection.page(filters, page_size).await?.events)?;
     }
     Ok(found.events)
 }
@@ -85,10 +87,10 @@ pub(super) async fn fewer_than(
     count: usize,
     filters: &[Filter],
 ) -> Result<Option<Vec<Event>>, RelayError> {
-    let mut found = FoundEvents::default();
+    let mut found = FoundEvents::within(usize::MAX);
     for filters in requests(filters) {
         match connection.page_within(FEW_BYTES_MAX, filters, count).await {
-            Ok(page) if page.is_short(count) => found.add(page.events),
+            Ok(page) if page.is_short(count) => found.add(page.events)?,
             Ok(_) | Err(RelayError::TooLarge { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
@@ -143,7 +145,7 @@ async fn add_all_of(
         let page = connection.page(std::slice::from_ref(&request), page_size).await?;
         let unseen = page.events.iter().filter(|event| seen.insert(event.id)).count();
         let next = page.next_until(unseen, request.until, page_size);
-        found.add(page.events);
+        found.add(page.events)?;
         match next? {
             Some(_) if seen.len() > events_max => return Err(RelayError::TooMany { events_max }),
             Some(until) => request = request.until(until),
@@ -153,19 +155,36 @@ async fn add_all_of(
 }
 
 /// Events, each once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct FoundEvents {
     events: Vec<Event>,
     ids: HashSet<EventId>,
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl FoundEvents {
-    fn add(&mut self, events: Vec<Event>) {
+    fn within(bytes_max: usize) -> Self {
+        Self {
+            events: Vec::new(),
+            ids: HashSet::new(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    fn add(&mut self, events: Vec<Event>) -> Result<(), RelayError> {
         for event in events {
             if self.ids.insert(event.id) {
+                self.bytes += text_bytes(&event);
                 self.events.push(event);
             }
         }
+        let bytes_max = self.bytes_max;
+        if self.bytes > bytes_max {
+            return Err(RelayError::TooLarge { bytes_max });
+        }
+        Ok(())
     }
 }
 

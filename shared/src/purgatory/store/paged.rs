@@ -18,6 +18,7 @@ use super::pages::NAMES_MAX;
 use super::pages::gates;
 use super::pages::release_pages;
 use crate::nip01::Deletion;
+use crate::nip01::text_bytes;
 use crate::nip34::Coordinate;
 use crate::purgatory::entry::Entry;
 use crate::purgatory::hold::Hold;
@@ -27,6 +28,10 @@ use crate::purgatory::reading::Reading;
 use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::MarkedReleasing;
 use crate::purgatory::release::Release;
+
+fn bytes_of(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| text_bytes(&entry.event)).sum()
+}
 
 /// Operations that work page by page, so that others are served in between: the headers of the scripts define a page.
 impl Purgatory {
@@ -48,6 +53,20 @@ impl Purgatory {
         coordinates: &BTreeSet<Coordinate>,
         pull_request_ids: &BTreeSet<EventId>,
     ) -> Result<Reading, PurgatoryError> {
+        let reading = self.read_within(usize::MAX, coordinates, pull_request_ids).await?;
+        Ok(reading.unwrap_or_default())
+    }
+
+    /// Reads the same; `None`: the events have more than so many bytes.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub async fn read_within(
+        &self,
+        bytes_max: usize,
+        coordinates: &BTreeSet<Coordinate>,
+        pull_request_ids: &BTreeSet<EventId>,
+    ) -> Result<Option<Reading>, PurgatoryError> {
         let start = ReadingCursor::start();
         // At once, and in this order: a round trip less. A single one is read in the same step.
         let (beside, others) = match pull_request_ids.len() {
@@ -56,12 +75,17 @@ impl Purgatory {
         };
         let ((mut reading, mut cursor), pull_requests) =
             tokio::try_join!(self.read_page(coordinates, &start, beside), self.entries(others))?;
-        while !cursor.is_end() {
+        let mut bytes = bytes_of(&reading.entries);
+        while !cursor.is_end() && bytes <= bytes_max {
             let (page, next) = self.read_page(coordinates, &cursor, None).await?;
+            bytes += bytes_of(&page.entries);
             reading.entries.extend(page.entries);
             reading.placeholders.extend(page.placeholders);
             reading.last_lease = page.last_lease;
             cursor = next;
+        }
+        if bytes > bytes_max {
+            return Ok(None);
         }
         if !others.is_empty() {
             // They were read in a later step.
@@ -76,7 +100,7 @@ impl Purgatory {
             let spared = self.clock_jumps.spare(&mut reading);
             self.extend(&spared.event_ids, spared.secs).await?;
         }
-        Ok(reading)
+        Ok(Some(reading))
     }
 
     /// Returns those of these entries that there are, by event id.

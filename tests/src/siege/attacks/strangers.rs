@@ -11,6 +11,7 @@ use crate::siege::attack::Attack;
 use crate::siege::attack::BOTH;
 use crate::siege::attack::Route;
 use crate::siege::attack::repeating;
+use crate::siege::attack::side_by_side;
 use crate::siege::attacker::Attacker;
 use crate::siege::attacker::Request;
 use crate::siege::attacker::coordinate;
@@ -35,6 +36,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         worlds: BOTH,
         route: Route::Direct,
         prepare: |attacker| Box::pin(clique(attacker)),
+    },
+    Attack {
+        name: "clique-visited-at-once",
+        does: "the same 200 announcements; opens their pages on 64 connections at once",
+        costs: "200 events of 14 KB",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(clique_at_once(attacker)),
     },
     Attack {
         name: "victim-as-maintainer",
@@ -146,10 +155,25 @@ async fn chain(attacker: Attacker) -> Assault {
 }
 
 async fn clique(attacker: Attacker) -> Assault {
+    let keys = announce_clique(&attacker).await;
+    visits(attacker, keys)
+}
+
+async fn clique_at_once(attacker: Attacker) -> Assault {
+    let keys = announce_clique(&attacker).await;
+    Box::pin(side_by_side(64, move |visitor| {
+        let mut keys = keys.clone();
+        keys.rotate_left(3 * visitor);
+        visits(attacker.clone(), keys)
+    }))
+}
+
+/// Announces repositories of which each lists the owners of all.
+async fn announce_clique(attacker: &Attacker) -> Vec<Keys> {
     let keys = new_keys(200);
     let all: Vec<String> = keys.iter().map(|key| key.public_key().to_hex()).collect();
-    send_all(&attacker, &announcements(&attacker, &keys, |_| all.clone())).await;
-    visits(attacker, keys)
+    send_all(attacker, &announcements(attacker, &keys, |_| all.clone())).await;
+    keys
 }
 
 async fn victim_as_maintainer(attacker: Attacker) -> Assault {
