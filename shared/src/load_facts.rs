@@ -181,17 +181,23 @@ impl FactLoader {
         let requests = Filter::new().kinds(requests).authors(authors.iter().copied());
         let filters = git_events(coordinates).into_iter();
         let filters = filters.chain(pull_requests(&scope.pull_request_ids)).collect();
-        let (reading, (mut served, are_requests_whole)) = tokio::try_join!(
+        let (reading, served) = tokio::try_join!(
             async { Ok::<_, FactsError>(self.purgatory.read_with(coordinates, &scope.pull_request_ids).await?) },
             async { Ok(self.relay.query_with(filters, requests, FEW).await?) },
         )?;
-        let is_releasing = is_releasing(&reading, arriving);
-        let is_same = last_lease == reading.last_lease && !last_lease.is_empty();
-        let held = reading.entries.iter().map(|entry| &entry.event);
-        let others = held.chain(&served).filter(|event| !authors.contains(&event.pubkey));
-        if !are_requests_whole || !is_releasing && (!is_same || others.count() > 0) {
-            served = self.served(usize::MAX, scope, coordinates, &reading).await?;
+        if let Some(mut served) = served {
+            if is_releasing(&reading, arriving) {
+                // It has its pass, unless its author has deleted it: nothing else counts.
+                served.retain(|event| matches!(event.kind.as_u16(), nip34::DELETION | nip34::VANISH));
+                return Ok((reading, served));
+            }
+            let is_same = last_lease == reading.last_lease && !last_lease.is_empty();
+            let held = reading.entries.iter().map(|entry| &entry.event);
+            if is_same && held.chain(&served).all(|event| authors.contains(&event.pubkey)) {
+                return Ok((reading, served));
+            }
         }
+        let served = self.served(usize::MAX, scope, coordinates, &reading).await?;
         Ok((reading, served))
     }
 
@@ -320,7 +326,7 @@ fn git_events(coordinates: &BTreeSet<Coordinate>) -> Vec<Filter> {
 
 fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
     let ids: Vec<EventId> = ids.iter().copied().collect();
-    ids.chunks(FILTER_VALUES_MAX)
+    ids.chunks(PULL_REQUESTS_PER_FILTER_MAX)
         .map(|chunk| {
             let pull_requests = nip34::PULL_REQUESTS.map(Kind::from_u16);
             Filter::new().kinds(pull_requests).ids(chunk.iter().copied())
@@ -405,7 +411,7 @@ const OWNERS_PER_FILTER_MAX: usize = 30;
 const VANISH_REQUESTS_MAX: usize = 20;
 
 /// Deletion requests read of one author where a filter cannot name the address.
-const DELETIONS_READ_MAX: usize = 500;
+const DELETIONS_READ_MAX: usize = 50;
 
 /// Requests to delete and to vanish that are read together.
 const FEW: usize = 20;
@@ -416,8 +422,8 @@ const AUTHORS_TOGETHER_MAX: usize = 100;
 /// Events whose deletions are asked for together: a relay looks up each of them by each of their authors.
 const DELETED_TOGETHER_MAX: usize = 16;
 
-/// Values in one filter: a request with as many event ids stays well below strfry's frame limit of 128 KiB.
-const FILTER_VALUES_MAX: usize = 500;
+/// PRs in one filter: they are never more than are read at once.
+const PULL_REQUESTS_PER_FILTER_MAX: usize = 50;
 
 /// Longest tag value that strfry accepts in a filter (strfry `filters.h`).
 const FILTER_VALUE_BYTES_MAX: usize = 255;

@@ -142,7 +142,7 @@ impl Client {
                         return Err(Gone);
                     }
                 },
-                _ = self.batches.changed(), if self.keeps_sent => {}
+                changed = self.batches.changed(), if self.keeps_sent => changed.map_err(|_| Gone)?,
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => return Err(Gone),
             }
             self.forget_sent();

@@ -14,6 +14,7 @@ use shared::nip01::tag_values;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
+use shared::purgatory::Reading;
 use shared::relay_client::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::UnboundedSender;
@@ -136,7 +137,11 @@ async fn deleted(reconciler: &Reconciler, request: &Event) -> BTreeSet<Coordinat
     let known = reconciler.known_events.coordinates_by(&request.pubkey);
     found.extend(absent.intersection(&known).cloned());
     // Its owner may be a maintainer of repositories of others: they notice when they are reconciled.
-    let listing = reconciler.loader.purgatory.listing(&absent, absent.len()).await;
+    let listing = reconciler
+        .loader
+        .purgatory
+        .listing(&absent, absent.len() * Reading::LISTED_BY_MAX)
+        .await;
     // Without Redis, marking waits for it anyway.
     found.extend(listing.unwrap_or(absent));
     found

@@ -51,9 +51,7 @@ impl RelayHistory {
                         error = logged(&error),
                         "some events with the same timestamp are left out: the next re-check reconciles their repositories"
                     );
-                    let is_large = matches!(error, RelayError::TooLarge { .. });
-                    let limit = if is_large { LARGE_EVENTS_MAX } else { EVENTS_MAX };
-                    relay.newest(vec![filter.limit(limit)]).await?
+                    newest(relay, &filter).await?
                 }
                 answer => answer?,
             };
@@ -77,9 +75,17 @@ impl RelayHistory {
     }
 }
 
-/// Events of one second that are read if they are large: so many of the largest size that strfry takes by default may
-/// be read at once.
-const LARGE_EVENTS_MAX: usize = 60;
+/// Returns the newest events that match, as many as are read at once.
+async fn newest(relay: &RelayClient, filter: &Filter) -> Result<Vec<Event>, RelayError> {
+    let mut limit = EVENTS_MAX;
+    while limit > 0 {
+        match relay.newest(vec![filter.clone().limit(limit)]).await {
+            Err(RelayError::TooLarge { .. }) => limit /= 2,
+            answer => return answer,
+        }
+    }
+    Ok(Vec::new())
+}
 
 /// Most events in memory, unless one page of the relay has more.
 const EVENTS_MAX: usize = 1000;

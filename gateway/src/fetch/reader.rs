@@ -34,8 +34,9 @@ pub(crate) struct Reader {
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
-    /// The places of large loads.
+    /// The places of large loads, about what is not on disk and about what is.
     large_loads: Semaphore,
+    large_loads_on_disk: Semaphore,
     /// How often somebody has asked, and how often that was loaded.
     asked: Meter<1>,
     loaded: Meter<1>,
@@ -56,7 +57,8 @@ impl Reader {
             },
             repositories,
             cache: ReadCache::new(changes.clone(), cache_bytes_max),
-            large_loads: Semaphore::new(LARGE_LOADS_MAX),
+            large_loads: Semaphore::new(1),
+            large_loads_on_disk: Semaphore::new(LARGE_LOADS_MAX),
             asked: Meter::default(),
             loaded: Meter::default(),
             changes,
@@ -181,13 +183,19 @@ impl Reader {
     }
 
     /// Loads facts that anybody may have asked for. Those that are large, because many keys list each other or declare
-    /// thousands of refs, wait for each other, and nobody else does.
+    /// thousands of refs, wait for others of their kind, and no small ones do.
     pub(crate) async fn load_facts(&self, scope: &FactsScope) -> Result<Facts, FactsError> {
         match self.loader.load_within(FEW_BYTES_MAX, scope).await {
             Err(error) if error.is_too_large() => {}
             loaded => return Ok(loaded?.0),
         }
-        let place = tokio::time::timeout(PLACE_WAIT, self.large_loads.acquire()).await;
+        let mut coordinates = scope.coordinates.iter();
+        // Whoever has pushed something into a repository does not wait for those that were merely announced.
+        let places = match coordinates.next() {
+            Some(coordinate) if self.repositories.at(coordinate).exists().await => &self.large_loads_on_disk,
+            Some(_) | None => &self.large_loads,
+        };
+        let place = tokio::time::timeout(PLACE_WAIT, places.acquire()).await;
         let _place = place.map_err(|_| FactsError::Relay(RelayError::Timeout))?;
         Ok(self.loader.load_within(BYTES_MAX, scope).await?.0)
     }
@@ -318,7 +326,7 @@ const FEW_BYTES_MAX: usize = 512 << 10;
 /// Bytes of events in a large load: in memory they take three times as much.
 const BYTES_MAX: usize = 16 << 20;
 
-/// Large loads at a time.
+/// Large loads at a time, about repositories on disk.
 const LARGE_LOADS_MAX: usize = 2;
 
 /// For how long a large load waits for others.

@@ -1,6 +1,7 @@
 //! What is known about events, by their authors: what an author deletes is found without a look at what others have.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use nostr::event::EventId;
@@ -61,7 +62,12 @@ impl<T: Clone> ByAuthor<T> {
 
     /// Remembers something about an event, `changed` from what is remembered.
     pub(crate) fn note(&self, author: &PublicKey, event_id: EventId, changed: impl FnOnce(Option<T>) -> T) {
-        let events = self.events_of(author);
+        // The same for all who note something at the same time.
+        let known = self.authors.get_or_insert_with(author, || {
+            let (events, weighed) = (Arc::default(), 0);
+            Ok::<_, Infallible>(EventsOf { events, weighed })
+        });
+        let Ok(EventsOf { events, .. }) = known;
         let (is_new, weighed) = {
             let mut events = events.lock();
             let before = events.remove(&event_id);

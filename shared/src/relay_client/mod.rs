@@ -137,8 +137,8 @@ impl RelayClient {
     }
 
     /// Returns every stored event that matches one of `filters`, as [`RelayClient::query`], and by the same request
-    /// those that match `few`, if these are clearly fewer than `count`; `false`: they may be more, and some are
-    /// missing.
+    /// those that match `few`, if these are clearly fewer than `count` and all together are small; `None`: they may be
+    /// more.
     ///
     /// # Errors
     /// See [`RelayClient::query`].
@@ -147,7 +147,7 @@ impl RelayClient {
         filters: Vec<Filter>,
         few: Filter,
         count: usize,
-    ) -> Result<(Vec<Event>, bool), RelayError> {
+    ) -> Result<Option<Vec<Event>>, RelayError> {
         let query_with = |connection| query::query_with(connection, &filters, &few, count);
         self.ask(&self.inner.queries, query_with).await
     }

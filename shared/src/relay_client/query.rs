@@ -44,39 +44,47 @@ pub(super) async fn query(
     Ok(found.events)
 }
 
-/// Returns all that matches `filters`, with as few as `count` that match `few`, by one request if it can; and whether
-/// these are all that there are.
+/// Returns all that matches `filters`, with as few as `count` that match `few`, by one request; `None`: there may be
+/// more.
 pub(super) async fn query_with(
     connection: Arc<RelayConnection>,
     filters: &[Filter],
     few: &Filter,
     count: usize,
-) -> Result<(Vec<Event>, bool), RelayError> {
+) -> Result<Option<Vec<Event>>, RelayError> {
     let page_size = connection.page_size();
     let limited = filters.iter().cloned().map(|filter| filter.limit(page_size));
     let together: Vec<Filter> = limited.chain([few.clone().limit(count)]).collect();
-    if requests(&together).len() == 1 {
-        match connection.page_within(FEW_BYTES_MAX, &together, page_size).await {
-            Ok(page) if page.is_short(page_size) => {
-                let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
-                // What is not valid may be either.
-                let few_received = page.received - page.events.iter().filter(is_other).count();
-                let mut found = FoundEvents::within(usize::MAX);
-                found.add(page.events)?;
-                return Ok((found.events, is_few(few_received, count)));
-            }
-            Ok(_) | Err(RelayError::TooLarge { .. }) => {}
-            Err(error) => return Err(error),
-        }
+    if requests(&together).len() > 1 {
+        return Ok(None);
     }
-    Ok((query(connection, filters, usize::MAX, usize::MAX).await?, false))
+    match connection.page_within(FEW_BYTES_MAX, &together, page_size).await {
+        Ok(page) if page.is_short(page_size) => {
+            let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
+            // What is not valid may be either.
+            let few_received = page.received - page.events.iter().filter(is_other).count();
+            let mut found = FoundEvents::within(usize::MAX);
+            found.add(page.events)?;
+            Ok(is_few(few_received, count).then_some(found.events))
+        }
+        Ok(_) | Err(RelayError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
-    let mut found = FoundEvents::within(usize::MAX);
+    let mut found = FoundEvents::within(NEWEST_BYTES_MAX);
     for filters in requests(filters) {
-        found.add(connection.page(filters, page_size).await?.events)?;
+        match connection.page(filters, page_size).await {
+            Err(RelayError::TooLarge { .. }) if filters.len() > 1 => {
+                for filter in filters {
+                    let page = connection.page(std::slice::from_ref(filter), page_size).await?;
+                    found.add(page.events)?;
+                }
+            }
+            page => found.add(page?.events)?,
+        }
     }
     Ok(found.events)
 }
@@ -190,6 +198,9 @@ impl FoundEvents {
 
 /// Most bytes of an answer that is expected to be short: the owners of a few repositories with thousands of refs fit.
 const FEW_BYTES_MAX: usize = 1 << 20;
+
+/// Most bytes of the newest events that match each of some filters.
+const NEWEST_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of filters in one request: below strfry's default frame of 128 KiB, whatever is set.
 const REQUEST_BYTES_MAX: usize = 96 * 1024;

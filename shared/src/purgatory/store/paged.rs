@@ -95,7 +95,9 @@ impl Purgatory {
         reading.entries.sort_by_key(|entry| entry.event.id);
         reading.entries.dedup_by_key(|entry| entry.event.id);
         reading.placeholders.sort();
-        self.note_last_lease(&reading.last_lease);
+        if !reading.last_lease.is_empty() {
+            self.note_last_lease(&reading.last_lease);
+        }
         if matches!(self.backend, Backend::Redis(_)) {
             let spared = self.clock_jumps.spare(&mut reading);
             self.extend(&spared.event_ids, spared.secs).await?;
