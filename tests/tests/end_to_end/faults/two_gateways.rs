@@ -245,8 +245,9 @@ async fn where_one_gateway_dies_in_a_push_the_other_goes_on() {
 
         let died = Instant::now();
         heard(&format!("a push, gateway killed, {death:?}"), &said.stderr);
+        // Whoever has the relay's answer may have told the pusher before it dies.
         assert!(
-            !said.ok,
+            !said.ok || matches!(death, Death::Event(Moment::AfterAnswer)),
             "{death:?}: a push that is cut off does not succeed: {}",
             said.stderr
         );
