@@ -29,6 +29,10 @@ pub(crate) trait Shareable: Send + Sync + 'static {
     fn audience(&self) -> Audience;
     /// How many bytes of memory it takes. Whoever lets it keep more weighs it again.
     fn bytes(&self) -> u64;
+    /// What of it the next load may use: kept until that ends, beside whatever is kept.
+    fn remains(this: &Arc<Self>) -> Option<Arc<Self>> {
+        Some(Arc::clone(this))
+    }
 }
 
 /// Who may have the result of a load, in addition to the request that began it.
@@ -200,7 +204,7 @@ impl<T: Shareable> Inner<T> {
             begun: Instant::now(),
             changes: self.changes.count(coordinate),
             access: Arc::clone(access),
-            before: Mutex::new(found.and_then(|kept| kept.load.result.get().cloned())),
+            before: Mutex::new(found.and_then(|kept| kept.load.result.get().and_then(T::remains))),
             result: OnceCell::new(),
         });
         let kept = Kept {

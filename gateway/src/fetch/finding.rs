@@ -125,6 +125,12 @@ impl Found {
 }
 
 impl Shareable for Finding {
+    /// The refs alone: many loads may wait, and facts are large.
+    fn remains(this: &Arc<Self>) -> Option<Arc<Self>> {
+        let found = Found::DataMissing(Arc::clone(this.advertised()?));
+        Some(Arc::new(Self::new(found, None, Audience::Waiting)))
+    }
+
     fn audience(&self) -> Audience {
         self.audience
     }
