@@ -567,22 +567,19 @@ mod tests {
         let deletions: Vec<Event> = (0..200).map(|number| names(5, 20 + number)).collect();
         store.save(&deletions).await;
 
-        for deleted in [&note, &version] {
-            let before = store.found.load(Ordering::Relaxed);
-            assert_eq!(saved(&store, deleted).await, Rejected(RejectedReason::Deleted));
-            let found = store.found.load(Ordering::Relaxed) - before;
-            assert!(found <= 2 * (NAMED_BY_MAX + 2), "{found}");
-        }
-
+        let refuses_both_by_few = async || {
+            for deleted in [&note, &version] {
+                let before = store.found.load(Ordering::Relaxed);
+                assert_eq!(saved(&store, deleted).await, Rejected(RejectedReason::Deleted));
+                let found = store.found.load(Ordering::Relaxed) - before;
+                assert!(found <= 2 * (NAMED_BY_MAX + 2), "{found}");
+            }
+        };
+        refuses_both_by_few().await;
         // Newer events of the author that name it are no deletions, and hide none.
         let notes: Vec<Event> = (0..200).map(|number| names(1, 1000 + number)).collect();
         store.save(&notes).await;
-        for deleted in [&note, &version] {
-            let before = store.found.load(Ordering::Relaxed);
-            assert_eq!(saved(&store, deleted).await, Rejected(RejectedReason::Deleted));
-            let found = store.found.load(Ordering::Relaxed) - before;
-            assert!(found <= 2 * (NAMED_BY_MAX + 2), "{found}");
-        }
+        refuses_both_by_few().await;
         let others = event(&Keys::generate(), 1, 10, &[["e", &id]]);
         assert_eq!(saved(&store, &others).await, Success);
     }

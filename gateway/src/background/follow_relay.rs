@@ -99,13 +99,15 @@ async fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinat
         }
         // Anybody may ask other servers, as often as he likes.
         nip34::VANISH if !reconciler.loader.service.is_asked_to_forget(event) => BTreeSet::new(),
-        kind => {
+        nip34::VANISH => {
             reconciler.pull_request_events.doubt_deleted(event);
-            match kind == nip34::VANISH {
-                true => reconciler.known_events.coordinates_by(&event.pubkey),
-                false => deleted(reconciler, event).await,
-            }
+            reconciler.known_events.coordinates_by(&event.pubkey)
         }
+        nip34::DELETION => {
+            reconciler.pull_request_events.doubt_deleted(event);
+            deleted(reconciler, event).await
+        }
+        _ => BTreeSet::new(),
     }
 }
 
@@ -137,11 +139,8 @@ async fn deleted(reconciler: &Reconciler, request: &Event) -> BTreeSet<Coordinat
     let known = reconciler.known_events.coordinates_by(&request.pubkey);
     found.extend(absent.intersection(&known).cloned());
     // Its owner may be a maintainer of repositories of others: they notice when they are reconciled.
-    let listing = reconciler
-        .loader
-        .purgatory
-        .listing(&absent, absent.len() * Reading::LISTED_BY_MAX)
-        .await;
+    let listing_max = absent.len() * Reading::LISTED_BY_MAX;
+    let listing = reconciler.loader.purgatory.listing(&absent, listing_max).await;
     // Without Redis, marking waits for it anyway.
     found.extend(listing.unwrap_or(absent));
     found

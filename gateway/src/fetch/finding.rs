@@ -199,3 +199,34 @@ const TAG_BYTES: usize = 80;
 const ESCAPED: usize = 7;
 /// A page that shows nothing, with its style.
 const PAGE_BYTES: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use shared::purgatory::Reading;
+    use shared::rules::Access;
+    use shared::rules::Covered;
+    use shared::rules::MaintainerMode;
+
+    use super::*;
+
+    #[test]
+    fn of_what_was_found_the_refs_alone_wait_for_the_next_load() {
+        let (access, reading) = (Arc::new(Access::default()), Reading::default());
+        let mode = MaintainerMode::default();
+        let service = "svc".parse().unwrap();
+        let facts = Facts::assemble(service, mode, access, Covered::default(), reading, Vec::new());
+        let advertised = Arc::new(Advertised::new(Arc::new(RefSnapshot::empty())));
+        let found = Found::Readable {
+            path: PathBuf::new(),
+            advertised: Arc::clone(&advertised),
+        };
+        let finding = Arc::new(Finding::new(found, Some(facts), Audience::Everybody));
+
+        let remains = Finding::remains(&finding).unwrap();
+
+        assert!(Arc::ptr_eq(remains.advertised().unwrap(), &advertised));
+        assert!(remains.facts.is_none());
+        let absent = Arc::new(Finding::new(Found::NotHosted, None, Audience::Earlier));
+        assert!(Finding::remains(&absent).is_none());
+    }
+}

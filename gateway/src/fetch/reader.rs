@@ -185,7 +185,7 @@ impl Reader {
     /// Loads facts that anybody may have asked for. Those that are large, because many keys list each other or declare
     /// thousands of refs, wait for others of their kind, and no small ones do.
     pub(crate) async fn load_facts(&self, scope: &FactsScope) -> Result<Facts, FactsError> {
-        match self.loader.load_within(FEW_BYTES_MAX, scope).await {
+        match self.loader.load_within(SMALL_LOAD_BYTES_MAX, scope).await {
             Err(error) if error.is_too_large() => {}
             loaded => return Ok(loaded?.0),
         }
@@ -197,7 +197,7 @@ impl Reader {
         };
         let place = tokio::time::timeout(PLACE_WAIT, places.acquire()).await;
         let _place = place.map_err(|_| FactsError::Relay(RelayError::Timeout))?;
-        Ok(self.loader.load_within(BYTES_MAX, scope).await?.0)
+        Ok(self.loader.load_within(LARGE_LOAD_BYTES_MAX, scope).await?.0)
     }
 
     async fn by_facts(&self, coordinate: &Coordinate, facts: &Facts, before: Option<&Finding>) -> (Found, Audience) {
@@ -320,11 +320,11 @@ fn governed(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
 /// clone.
 const FACTS_WAIT: Duration = Duration::from_secs(2);
 
-/// Bytes of events in most loads.
-const FEW_BYTES_MAX: usize = 512 << 10;
+/// Bytes of events in a small load, as most are.
+const SMALL_LOAD_BYTES_MAX: usize = 512 << 10;
 
 /// Bytes of events in a large load: in memory they take three times as much.
-const BYTES_MAX: usize = 16 << 20;
+const LARGE_LOAD_BYTES_MAX: usize = 16 << 20;
 
 /// Large loads at a time, about repositories on disk.
 const LARGE_LOADS_MAX: usize = 2;

@@ -2,6 +2,7 @@
 
 use shared::load_facts::FactsError;
 use shared::purgatory::PurgatoryError;
+use shared::relay_client::RelayError;
 
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
@@ -35,10 +36,10 @@ impl PushError {
             Self::Reconcile(ReconcileError::Purgatory(_) | ReconcileError::Facts(FactsError::Purgatory(_))) => {
                 "the purgatory (Redis) does not answer, push again later"
             }
-            Self::Reconcile(ReconcileError::Facts(error)) if error.is_too_large() => {
-                "the maintainers of this repository have published more events than this server reads for one push"
-            }
-            Self::Reconcile(ReconcileError::Facts(FactsError::Relay(_) | FactsError::TooLarge { .. })) => {
+            Self::Reconcile(ReconcileError::Facts(
+                FactsError::TooLarge { .. } | FactsError::Relay(RelayError::TooLarge { .. }),
+            )) => "the maintainers of this repository have published more events than this server reads for one push",
+            Self::Reconcile(ReconcileError::Facts(FactsError::Relay(_))) => {
                 "the relay does not answer, push again later"
             }
             Self::Reconcile(ReconcileError::Repository(RepositoryError::Busy { .. })) => {

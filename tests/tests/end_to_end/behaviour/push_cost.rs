@@ -1,5 +1,6 @@
 //! What one push makes the server do, counted in its debug log.
 
+use nostr::event::Event;
 use nostr::key::Keys;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
@@ -120,26 +121,31 @@ async fn pull_requests_of_strangers_cost_a_push_nothing(kind: Kind) {
 
 /// Before: each of them had the author's repositories reconciled, however often he asked.
 async fn a_request_to_vanish_from_elsewhere_has_nothing_reconciled(kind: Kind) {
-    let mut world = World::start(kind, Options::default()).await;
-    log_facts(&mut world).await;
-    let mut nostr = world.nostr().await;
-    let served = Served::new(&world, &mut nostr, "r").await;
-    settled(&world).await;
-    let before = counted(&world.gateway_log()).len();
-
-    let elsewhere = [tag(&["relay", "wss://elsewhere.example"])];
-    let request = sign(&served.repository.owner, 62, now(), &elsewhere);
-    assert!(nostr.send(&request).await.taken);
-    eventually("it is stored", async || nostr.serves(&request).await).await;
-    settled(&world).await;
-
-    let log = counted(&world.gateway_log())[before..].to_vec();
-    assert!(!log.contains(&"reconcile repositories"), "{log:?}");
+    has_nothing_reconciled(kind, |served| {
+        let elsewhere = [tag(&["relay", "wss://elsewhere.example"])];
+        sign(&served.repository.owner, 62, now(), &elsewhere)
+    })
+    .await;
 }
 
 /// Before: each `a` tag had the author's coordinate reconciled, whether there was anything or not, and each `e` tag
 /// that of the event, whoever asked.
 async fn a_request_to_delete_what_is_not_here_has_nothing_reconciled(kind: Kind) {
+    has_nothing_reconciled(kind, |served| {
+        let stranger = Keys::generate();
+        let absent = (0..50).map(|number| {
+            let address = format!("30617:{}:{number}", stranger.public_key().to_hex());
+            tag(&["a", &address])
+        });
+        let others = tag(&["e", &served.announcement.id.to_hex()]);
+        let targets: Vec<_> = absent.chain([others]).collect();
+        sign(&stranger, 5, now(), &targets)
+    })
+    .await;
+}
+
+/// Sends a request beside a repository, and expects that nothing is reconciled for it.
+async fn has_nothing_reconciled(kind: Kind, request: impl Fn(&Served) -> Event) {
     let mut world = World::start(kind, Options::default()).await;
     log_facts(&mut world).await;
     let mut nostr = world.nostr().await;
@@ -147,13 +153,7 @@ async fn a_request_to_delete_what_is_not_here_has_nothing_reconciled(kind: Kind)
     settled(&world).await;
     let before = counted(&world.gateway_log()).len();
 
-    let stranger = Keys::generate();
-    let mut targets = vec![tag(&["e", &served.announcement.id.to_hex()])];
-    targets.extend((0..50).map(|number| {
-        let address = format!("30617:{}:{number}", stranger.public_key().to_hex());
-        tag(&["a", &address])
-    }));
-    let request = sign(&stranger, 5, now(), &targets);
+    let request = request(&served);
     assert!(nostr.send(&request).await.taken);
     eventually("it is stored", async || nostr.serves(&request).await).await;
     settled(&world).await;
