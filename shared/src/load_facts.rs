@@ -445,6 +445,7 @@ mod tests {
     use crate::purgatory::Hold;
     use crate::purgatory::HoldOutcome;
     use crate::purgatory::Limits;
+    use crate::purgatory::Release;
     use crate::purgatory::Room;
     use crate::relay_client::tests::relay;
     use crate::relay_client::tests::stored;
@@ -558,6 +559,42 @@ mod tests {
             room: Room::WithinLimits,
             behind: None,
         }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_releasing_needs_nothing_of_whom_its_announcement_lists() {
+        let listed = pubkey(2).to_hex();
+        let announced = announcement_event(1, "r", 1, &[&["maintainers", &listed]]);
+        let requests = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&requests);
+        let relay = relay(500, move |_, message| {
+            if message[0] != "REQ" {
+                return Vec::new();
+            }
+            asked.fetch_add(1, Ordering::SeqCst);
+            stored(std::slice::from_ref(&announced), 500, message)
+        })
+        .await;
+        let loader = loader(relay);
+        let (state, at) = (state_event(1, "r", 2, &[]), coordinate(1, "r"));
+        let hold = held(&state, at.clone());
+        assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        let release = Release {
+            event: state.clone(),
+            coordinates: [at.clone()].into(),
+            after: BTreeSet::new(),
+        };
+        let marked = loader.purgatory.mark_releasing(&[release], 100).await.unwrap();
+        assert_eq!(marked.leased.len(), 1);
+        let scope = FactsScope {
+            arriving: Some(state.clone()),
+            ..FactsScope::of(&at)
+        };
+
+        let (facts, _) = loader.load(&scope).await.unwrap();
+
+        assert_eq!(facts.status(&state.id), Some(EventStatus::Releasing));
+        assert_eq!(requests.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
