@@ -283,8 +283,8 @@ async fn restore_placeholders(reconciler: &Reconciler, coordinate: Coordinate) -
     let purgatory = &reconciler.loader.purgatory;
     for staged in &reconciler.repositories.staged(&coordinates).await {
         let (event_id, commit_oid) = (&staged.event_id, staged.commit_oid);
-        let put = purgatory.put_placeholder(event_id, &coordinate, commit_oid, reconciler.hold_secs);
-        if put.await? == PlaceholderOutcome::Full {
+        let put = purgatory.put_placeholder(event_id, &coordinate, commit_oid, reconciler.hold_secs, None);
+        if matches!(put.await?, PlaceholderOutcome::Full(_)) {
             tracing::warn!(event.id = %event_id, "no room for the placeholder of a staged commit");
         }
     }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use futures_util::future::join_all;
 use futures_util::future::try_join_all;
 use shared::git::Oid;
 use shared::git::RefName;
@@ -61,23 +61,19 @@ pub(super) async fn commit(
     let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
         return Err(PushError::Gone);
     };
-    let kept = repositories.kept(coordinate, decision.parts_of()).await?;
-    let builds_on = received.as_ref().and_then(Received::builds_on);
-    let is_kept = builds_on == kept.as_ref().map(|kept| kept.state_id);
-    // A ref that has its value by now needs nothing.
-    if builds_on.is_some() && !is_kept && !decision.allowed_tips().is_empty() {
-        return Err(PushError::StateReplaced);
-    }
-    let brought = received
-        .as_ref()
-        .map(|received| received.whole().object_dir().to_owned());
-    let places = kept.map(|kept| kept.object_dir).into_iter().chain(brought);
-    let kinds = repositories.object_kinds(coordinate, places, &decision.tips()).await?;
-    decision.judge_tips(&kinds);
+    judge_tips(repositories, coordinate, &mut decision, received.as_ref()).await?;
     let mut leased = Vec::new();
     if decision.acts() {
         let repository = locked.repository(coordinate)?;
-        move_objects(reconciler, &repository, &mut loaded, &decision, received).await?;
+        move_objects(
+            reconciler,
+            &repository,
+            &mut loaded,
+            &decision,
+            request.pusher,
+            received,
+        )
+        .await?;
         let reconciled = reconciler.reconcile(&mut locked, &mut loaded).await;
         let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
         // The report is what is on disk now, whatever was decided.
@@ -110,6 +106,27 @@ pub(super) async fn commit(
     Ok(Committed { decision, leased })
 }
 
+/// Judges the commands by the objects that they name, those of the repository and those that came.
+async fn judge_tips(
+    repositories: &Repositories,
+    coordinate: &Coordinate,
+    decision: &mut PushDecision,
+    received: Option<&Received>,
+) -> Result<(), PushError> {
+    let kept = repositories.kept(coordinate, decision.parts_of()).await?;
+    let builds_on = received.and_then(Received::builds_on);
+    let is_kept = builds_on == kept.as_ref().map(|kept| kept.state_id);
+    // A ref that has its value by now needs nothing.
+    if builds_on.is_some() && !is_kept && !decision.allowed_tips().is_empty() {
+        return Err(PushError::StateReplaced);
+    }
+    let brought = received.map(|received| received.whole().object_dir().to_owned());
+    let places = kept.map(|kept| kept.object_dir).into_iter().chain(brought);
+    let kinds = repositories.object_kinds(coordinate, places, &decision.tips()).await?;
+    decision.judge_tips(&kinds);
+    Ok(())
+}
+
 /// Judges a part of a state by the objects that are present now.
 async fn judge_parts(
     repositories: &Repositories,
@@ -133,24 +150,25 @@ async fn move_objects(
     repository: &LockedRepository<'_>,
     loaded: &mut Loaded,
     decision: &PushDecision,
+    pusher: IpAddr,
     received: Option<Received>,
 ) -> Result<(), PushError> {
     let Some(received) = received else { return Ok(()) };
     let to_stage = decision.to_stage(repository.reading().coordinate());
     // One whose event is here needs no placeholder: what that names stays staged.
-    let is_known = |staged: &&Staged| loaded.facts.pull_request(&staged.event_id).is_some();
-    let unknown: Vec<&Staged> = to_stage.iter().filter(|staged| !is_known(staged)).collect();
-    record(reconciler, &unknown, loaded).await?;
+    let is_unknown = |staged: &&Staged| decision.before_event.contains(&staged.event_id);
+    let unknown: Vec<&Staged> = to_stage.iter().filter(is_unknown).collect();
+    record(reconciler, &unknown, pusher, loaded).await?;
     let tips = decision.allowed_tips();
     if let ([staged], true) = (to_stage.as_slice(), tips.is_empty()) {
         repository.stage_whole(staged, received).await?;
         return Ok(());
     }
-    // All are waited for, whatever one of them meets: none is written behind the lock.
-    let staged = join_all(to_stage.iter().map(|staged| repository.stage(staged, &received)));
-    staged.await.into_iter().collect::<Result<(), _>>()?;
+    if !to_stage.is_empty() {
+        repository.stage(&to_stage, &received).await?;
+    }
     match &decision.state {
-        Some(_) | None if tips.is_empty() => {}
+        _ if tips.is_empty() => {}
         // All parts move in together.
         Some(state) if decision.is_part() || received.builds_on().is_some() => {
             repository.keep_part(&state.event_id, received, &tips).await?;
@@ -162,16 +180,22 @@ async fn move_objects(
 
 /// Records that PR commits are kept aside, in Redis and in the facts. All at once: Redis makes them durable
 /// together, and others wait for the lock.
-async fn record(reconciler: &Reconciler, unknown: &[&Staged], loaded: &mut Loaded) -> Result<(), PushError> {
+async fn record(
+    reconciler: &Reconciler,
+    unknown: &[&Staged],
+    pusher: IpAddr,
+    loaded: &mut Loaded,
+) -> Result<(), PushError> {
     let (purgatory, hold_secs) = (&reconciler.loader.purgatory, reconciler.hold_secs);
-    let recorded =
-        try_join_all(unknown.iter().map(|staged| {
-            purgatory.put_placeholder(&staged.event_id, &staged.coordinate, staged.commit_oid, hold_secs)
-        }));
-    for (staged, outcome) in unknown.iter().zip(recorded.await?) {
+    let recorded = unknown.iter().map(|staged| {
+        let (event_id, coordinate) = (&staged.event_id, &staged.coordinate);
+        purgatory.put_placeholder(event_id, coordinate, staged.commit_oid, hold_secs, Some(pusher))
+    });
+    let recorded = try_join_all(recorded).await?;
+    for (staged, outcome) in unknown.iter().zip(recorded) {
         match outcome {
             PlaceholderOutcome::Recorded => loaded.facts.note_placeholder(staged, hold_secs),
-            PlaceholderOutcome::Full => return Err(PushError::PlaceholdersFull),
+            PlaceholderOutcome::Full(limit) => return Err(PushError::NoPlaceholder(limit)),
         }
     }
     Ok(())

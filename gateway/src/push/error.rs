@@ -1,6 +1,7 @@
 //! Why a push was not decided or not carried out, for the log, and what its pusher reads about it.
 
 use shared::load_facts::FactsError;
+use shared::purgatory::PlaceholderLimit;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayError;
 
@@ -12,8 +13,8 @@ use crate::repositories::error::RepositoryError;
 pub(super) enum PushError {
     #[error(transparent)]
     Reconcile(ReconcileError),
-    #[error("too many commits wait for their PR events, push again later")]
-    PlaceholdersFull,
+    #[error(transparent)]
+    NoPlaceholder(PlaceholderLimit),
     #[error("the repository is no longer hosted on this server")]
     Gone,
     #[error("a different state event has arrived in the meantime, push again")]
@@ -48,7 +49,7 @@ impl PushError {
             Self::Reconcile(ReconcileError::Repository(_)) => {
                 "the repository cannot be read or changed right now, push again later; this server's log has the reason"
             }
-            Self::PlaceholdersFull | Self::Gone | Self::StateReplaced => return self.to_string(),
+            Self::NoPlaceholder(_) | Self::Gone | Self::StateReplaced => return self.to_string(),
         };
         text.to_owned()
     }

@@ -71,7 +71,7 @@ pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, ad
 }
 
 async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, mut body: Body) -> Response {
-    let (request, pack_start) = match PushRequest::read(coordinate, &mut body).await {
+    let (request, pack_start) = match PushRequest::read(coordinate, audit.address(), &mut body).await {
         Ok(read) => read,
         Err(error) => return refuse_unread(&audit, error, &mut body).await,
     };
@@ -102,8 +102,7 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
     let extension = pusher.extend(&decision);
     let received = async {
         pusher.receiver.check_room(&request, &decision).await?;
-        let receiver = &pusher.receiver;
-        receiver.receive(&request, audit.address(), pack_start, &mut body).await
+        pusher.receiver.receive(&request, pack_start, &mut body).await
     };
     match pusher.receiver.extending(&decision.extend, received).await {
         Ok(pack) => {

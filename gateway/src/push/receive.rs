@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use nostr::event::EventId;
 use shared::nip34::Coordinate;
+use shared::purgatory::PlaceholderLimit;
+use shared::purgatory::PlaceholderOutcome;
 use shared::purgatory::Purgatory;
 use shared::rules::PushDecision;
 use tokio::io::AsyncReadExt;
@@ -83,6 +85,8 @@ pub(super) enum ReceiveError {
     AllInUse,
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    #[error(transparent)]
+    NoPlaceholder(#[from] PlaceholderLimit),
     #[error("the pack lacks objects that the push needs: {message}")]
     Incomplete { message: String },
     #[error("the server cannot process the pack right now, push again later")]
@@ -102,7 +106,10 @@ pub(super) enum ReceiveError {
 
 impl ReceiveError {
     pub(super) fn outcome(&self) -> PushOutcome {
-        let is_limit = matches!(self, Self::Busy | Self::AllInUse | Self::NoRoom(_) | Self::TooSlow(_));
+        let is_limit = matches!(
+            self,
+            Self::Busy | Self::AllInUse | Self::NoRoom(_) | Self::NoPlaceholder(_) | Self::TooSlow(_)
+        );
         match self.is_ours() {
             _ if is_limit => PushOutcome::Limit,
             true => PushOutcome::Unavailable,
@@ -121,6 +128,7 @@ impl ReceiveError {
             | Self::TooSlow(_)
             | Self::Busy
             | Self::AllInUse
+            | Self::NoPlaceholder(_)
             | Self::TrailingBytes
             | Self::BuildsOnParts { .. }
             | Self::Shallow { .. } => false,
@@ -159,7 +167,6 @@ impl Receiver {
     pub(super) async fn receive(
         &self,
         request: &PushRequest,
-        pusher: IpAddr,
         pack_start: Vec<u8>,
         body: &mut Body,
     ) -> Result<Option<Pack>, ReceiveError> {
@@ -171,12 +178,16 @@ impl Receiver {
                 Err(ReceiveError::TrailingBytes)
             };
         }
-        let claim = self.incoming.enter(pusher)?;
+        let claim = self.incoming.enter(request.pusher)?;
         let spool = tokio::select! {
             spooled = self.spool(&claim, pack_start, body) => spooled?,
             () = claim.ended() => return Err(ReceiveError::AllInUse),
         };
-        Ok(Some(Pack { spool, claim, pusher }))
+        Ok(Some(Pack {
+            spool,
+            claim,
+            pusher: request.pusher,
+        }))
     }
 
     async fn spool(&self, claim: &Claim, pack_start: Vec<u8>, body: &mut Body) -> Result<Spool, ReceiveError> {
@@ -205,7 +216,18 @@ impl Receiver {
             return Ok(());
         }
         let incoming = incoming(&request.coordinate, decision, None);
-        Ok(self.repositories.disk_use().check(incoming).await?)
+        self.repositories.disk_use().check(incoming).await?;
+        if decision.before_event.is_empty() {
+            return Ok(());
+        }
+        let fit = self
+            .purgatory
+            .placeholders_fit(&request.coordinate, &decision.before_event, request.pusher);
+        match fit.await {
+            Ok(PlaceholderOutcome::Full(limit)) => Err(limit.into()),
+            // If Redis does not answer now, it may when they are recorded.
+            Ok(PlaceholderOutcome::Recorded) | Err(_) => Ok(()),
+        }
     }
 
     /// Checks a pack that was received, when there is a slot for it, and returns its objects, sorted for what
@@ -305,8 +327,6 @@ mod tests {
     use crate::repositories::testing::World;
     use crate::repositories::testing::coordinate;
 
-    const PUSHER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
     /// The start of a pack, and then nothing, or a connection that is gone.
     struct CutOff {
         start: &'static [u8],
@@ -336,6 +356,7 @@ mod tests {
         };
         PushRequest {
             coordinate: coordinate("server"),
+            pusher: IpAddr::V4(Ipv4Addr::LOCALHOST),
             list: CommandList {
                 commands: vec![PushCommand {
                     name: update.name.to_string(),
@@ -368,7 +389,7 @@ mod tests {
                 start: b"PACK\0\0\0\x02\0\0\0\x01",
                 then,
             });
-            let received = receiver.receive(&request(), PUSHER, Vec::new(), &mut body).await;
+            let received = receiver.receive(&request(), Vec::new(), &mut body).await;
             assert_eq!((receiver.incoming.in_use(), receiver.checks.in_use()), ((0, 0), 0));
             received.map(drop).unwrap_err()
         };

@@ -1,6 +1,7 @@
 //! The commands of a push: read from the body's start, and decided about on facts and refs.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nostr::event::EventId;
@@ -27,6 +28,8 @@ use crate::repositories::error::RepositoryError;
 
 pub(super) struct PushRequest {
     pub(super) coordinate: Coordinate,
+    /// Where it comes from.
+    pub(super) pusher: IpAddr,
     pub(super) list: CommandList,
 }
 
@@ -39,13 +42,24 @@ pub(super) enum UnreadCommands {
 
 impl PushRequest {
     /// Reads the commands; returns them with the bytes behind them that were read along: the start of the pack.
-    pub(super) async fn read(coordinate: Coordinate, body: &mut Body) -> Result<(Self, Vec<u8>), UnreadCommands> {
+    pub(super) async fn read(
+        coordinate: Coordinate,
+        pusher: IpAddr,
+        body: &mut Body,
+    ) -> Result<(Self, Vec<u8>), UnreadCommands> {
         let mut parser = CommandListParser::new(CommandListLimits::default());
         let mut reader = BodyReader::new(body, COMMANDS);
         while let Some(bytes) = reader.next().await.map_err(UnreadCommands::Body)? {
             match parser.push(&bytes) {
                 Ok(None) => {}
-                Ok(Some((list, rest))) => return Ok((Self { coordinate, list }, rest.to_vec())),
+                Ok(Some((list, rest))) => {
+                    let request = Self {
+                        coordinate,
+                        pusher,
+                        list,
+                    };
+                    return Ok((request, rest.to_vec()));
+                }
                 Err(error) => return Err(UnreadCommands::Malformed(parser.capabilities().clone(), error)),
             }
         }

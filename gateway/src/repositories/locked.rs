@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
+use std::slice;
 
 use nostr::event::EventId;
 use nostr::key::PublicKey;
@@ -159,26 +160,27 @@ impl LockedRepository<'_> {
 
     /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
     /// what the commit does not need stays outside when it moves in.
-    pub(crate) async fn stage(&self, staged: &Staged, received: &Received) -> Result<(), RepositoryError> {
+    pub(crate) async fn stage(&self, staged: &[Staged], received: &Received) -> Result<(), RepositoryError> {
         self.place_aside(staged, received.whole(), share_packs).await
     }
 
     /// Keeps aside a commit that came alone, with everything that came with it.
     pub(crate) async fn stage_whole(&self, staged: &Staged, received: Received) -> Result<(), RepositoryError> {
-        self.place_aside(staged, received.whole(), move_packs).await
+        self.place_aside(slice::from_ref(staged), received.whole(), move_packs)
+            .await
     }
 
     async fn place_aside(
         &self,
-        staged: &Staged,
+        staged: &[Staged],
         whole: &Quarantine,
         place_packs: fn(&Path, &Path) -> Result<(), FileError>,
     ) -> Result<(), RepositoryError> {
-        self.recheck(whole, &[staged.commit_oid].into()).await?;
+        let tips = staged.iter().map(|staged| staged.commit_oid).collect();
+        self.recheck(whole, &tips).await?;
         let staging = Staging::of(&self.repository);
-        Ok(staging
-            .place(&staged.event_id, &staged.commit_oid, whole, place_packs)
-            .await?)
+        let staged = staged.iter().map(|staged| (&staged.event_id, &staged.commit_oid));
+        Ok(staging.place(staged, whole, place_packs).await?)
     }
 
     /// Removes staged objects.

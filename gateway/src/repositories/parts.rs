@@ -95,7 +95,7 @@ impl PartsOf {
         let (own, to, repository) = (self.path.clone(), self.object_dir(state_id), self.repository.clone());
         in_background(move || {
             let (from, whole_with) = (quarantine.object_dir(), quarantine.whole_with().clone());
-            place_aside(&repository, &own, &to, whole_with, || move_packs(from, &to))
+            place_aside(&repository, &own, &[to], &whole_with, |to| move_packs(from, to))
         })
         .await
     }

@@ -62,25 +62,26 @@ impl Staging {
         in_background(move || path.is_dir()).await
     }
 
-    /// Moves the content of `quarantine` to these names, or shares it with them; existing objects stay.
+    /// Moves the content of `quarantine` to the name of one event and commit, or shares it with several; existing
+    /// objects stay. All of them become durable together.
     pub(super) async fn place(
         &self,
-        event_id: &EventId,
-        commit_oid: &Oid,
+        staged: impl IntoIterator<Item = (&EventId, &Oid)>,
         quarantine: &Quarantine,
         place_packs: fn(&Path, &Path) -> Result<(), FileError>,
     ) -> Result<(), FileError> {
-        let (from, to) = (
-            quarantine.object_dir().to_owned(),
-            self.object_dir(event_id, commit_oid),
-        );
+        let from = quarantine.object_dir().to_owned();
+        let to: Vec<_> = staged
+            .into_iter()
+            .map(|(event_id, oid)| self.object_dir(event_id, oid))
+            .collect();
         let (own, repository) = (self.path.clone(), self.repository.clone());
         // Parts may go at any time.
         let whole_with = match quarantine.kept() {
             None => quarantine.whole_with().clone(),
             Some(_) => WholeWith::Unknown,
         };
-        in_background(move || place_aside(&repository, &own, &to, whole_with, || place_packs(&from, &to))).await
+        in_background(move || place_aside(&repository, &own, &to, &whole_with, |to| place_packs(&from, to))).await
     }
 
     /// Removes the objects staged for `event_id` at `commit_oid`, at once or not at all. It is no error if there are
@@ -200,25 +201,29 @@ fn is_fault_of_ours(message: &str) -> bool {
 /// git's messages about packs that it cannot use (git `packfile.c`, `object-file.c`).
 const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
-/// Puts packs into the object directory `to`, somewhere in `own`, which belongs to `repository` and names it; durably,
-/// with a note of what they are complete with. Blocks.
+/// Puts packs into each object directory of `to`, somewhere in `own`, which belongs to `repository` and names it;
+/// durably, with a note of what they are complete with. Blocks.
 pub(super) fn place_aside(
     repository: &Repository,
     own: &Path,
-    to: &Path,
-    whole_with: WholeWith,
-    place_packs: impl FnOnce() -> Result<(), FileError>,
+    to: &[PathBuf],
+    whole_with: &WholeWith,
+    place_packs: impl Fn(&Path) -> Result<(), FileError>,
 ) -> Result<(), FileError> {
     make_dir(own)?;
     note_coordinate(repository, own)?;
-    let is_new = !to.is_dir();
-    // An empty pack leaves an empty directory: the push itself counts, not its objects.
-    make_dir(&to.join("pack"))?;
-    whole_with.note(to, is_new)?;
-    place_packs()?;
     let root = repository.store().layout().root();
-    let dirs = to.ancestors().take_while(|dir| *dir != root).map(Path::to_owned);
-    sync(&dirs.chain([WholeWith::note_in(to)]).collect::<Vec<_>>())
+    let mut changed = BTreeSet::new();
+    for to in to {
+        let is_new = !to.is_dir();
+        // An empty pack leaves an empty directory: the push itself counts, not its objects.
+        make_dir(&to.join("pack"))?;
+        whole_with.clone().note(to, is_new)?;
+        place_packs(to)?;
+        changed.extend(to.ancestors().take_while(|dir| *dir != root).map(Path::to_owned));
+        changed.insert(WholeWith::note_in(to));
+    }
+    sync(&Vec::from_iter(changed))
 }
 
 /// Notes the repository of a directory. Without a complete note, the content of the directory is not found.
@@ -414,7 +419,7 @@ mod tests {
 
         // The repository is virtual and stays so.
         staging
-            .place(&id, &two, &quarantine(&fork, two, &upstream).await, move_packs)
+            .place([(&id, &two)], &quarantine(&fork, two, &upstream).await, move_packs)
             .await
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
@@ -457,7 +462,7 @@ mod tests {
         let (a, b) = (event_id('a'), event_id('b'));
         for (id, oid) in [(a, one), (a, two), (a, two), (b, one)] {
             staging
-                .place(&id, &oid, &quarantine(&fork, oid, &upstream).await, move_packs)
+                .place([(&id, &oid)], &quarantine(&fork, oid, &upstream).await, move_packs)
                 .await
                 .unwrap();
         }
@@ -478,7 +483,7 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         let quarantine = quarantine(&fork, one, &upstream).await;
-        staging.place(&a, &one, &quarantine, move_packs).await.unwrap();
+        staging.place([(&a, &one)], &quarantine, move_packs).await.unwrap();
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
@@ -500,7 +505,7 @@ mod tests {
         for (repository, id) in [(&one_is_bad, a), (&whole, a), (&whole, b)] {
             let quarantine = quarantine(&fork, one, repository).await;
             Staging::of(repository)
-                .place(&id, &one, &quarantine, move_packs)
+                .place([(&id, &one)], &quarantine, move_packs)
                 .await
                 .unwrap();
         }
@@ -531,7 +536,7 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         staging
-            .place(&a, &one, &quarantine(&fork, one, &upstream).await, move_packs)
+            .place([(&a, &one)], &quarantine(&fork, one, &upstream).await, move_packs)
             .await
             .unwrap();
         let (place, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));
@@ -563,7 +568,10 @@ mod tests {
         let upstream = world.repository("upstream");
         upstream.create().await.unwrap();
         let staging = Staging::of(&upstream);
-        staging.place(&event_id('a'), &two, &partial, move_packs).await.unwrap();
+        staging
+            .place([(&event_id('a'), &two)], &partial, move_packs)
+            .await
+            .unwrap();
 
         let admitted = staging.admit(&event_id('a'), &two, &IngestLimits::default()).await;
 

@@ -54,6 +54,10 @@ pub struct Limits {
     #[arg(long = "placeholders-per-repository-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.placeholders_per_repository_max)]
     pub placeholders_per_repository_max: u64,
+    /// Maximum number of PR commits that were pushed from one address, or /64 of IPv6, before their events.
+    #[arg(long = "placeholders-per-source-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
+          default_value_t = Self::DEFAULT.placeholders_per_source_max)]
+    pub placeholders_per_source_max: u64,
     /// Maximum number of PR commits that were pushed before their events, in all. Beyond it each repository may still
     /// have 16.
     #[arg(long = "placeholders-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
@@ -74,6 +78,7 @@ impl Limits {
         entries_max: 100_000,
         bytes_max: 256 << 20,
         placeholders_per_repository_max: 200,
+        placeholders_per_source_max: 64,
         placeholders_max: 10_000,
     };
 }

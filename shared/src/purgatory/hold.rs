@@ -85,8 +85,19 @@ pub enum HoldOutcome {
 pub enum PlaceholderOutcome {
     /// It is recorded, and replaces an earlier one for the same event and repository.
     Recorded,
-    /// There are [`Limits::placeholders_max`](super::Limits::placeholders_max) placeholders. Nothing changed.
-    Full,
+    /// The purgatory is at one of its limits. Nothing changed.
+    Full(PlaceholderLimit),
+}
+
+/// Why there is no place for a commit before its event. The text is for the pusher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceholderLimit {
+    /// Those of the repository, or all.
+    #[error("too many commits wait for their PR events, push again later")]
+    Placeholders,
+    /// Those that were pushed from one address.
+    #[error("too many commits from your address wait for their PR events: publish these, or push again later")]
+    PlaceholdersPerSource,
 }
 
 /// The result of an expiry.

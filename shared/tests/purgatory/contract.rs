@@ -101,6 +101,7 @@ on_both_stores! {
     a_placeholder_is_replaced_by_a_later_push
     a_placeholder_is_dropped_only_with_its_commit
     placeholders_have_a_limit
+    placeholders_of_one_address_have_a_limit
     who_lists_an_author_is_found_by_the_author
     a_new_listing_keeps_dirty_who_is_being_decided_about
     entries_are_read_by_their_ids
@@ -732,7 +733,7 @@ async fn identifiers_with_odd_characters_are_kept_apart(p: Fixture) {
         let place = coordinate(&author, name);
         if name != "a:b" {
             p.purgatory
-                .put_placeholder(&event.id, &place, oid('a'), LONG)
+                .put_placeholder(&event.id, &place, oid('a'), LONG, None)
                 .await
                 .unwrap();
         }
@@ -826,7 +827,7 @@ async fn an_overdue_placeholder_is_looked_at(p: Fixture) {
     let owner = Keys::generate();
     let id = state(&owner, 1).id;
     let place = coordinate(&owner, "repo");
-    let outcome = p.purgatory.put_placeholder(&id, &place, oid('a'), 0).await;
+    let outcome = p.purgatory.put_placeholder(&id, &place, oid('a'), 0, None).await;
     assert_eq!(outcome.unwrap(), PlaceholderOutcome::Recorded);
 
     assert_eq!(p.look_at_pull_requests().await, ["repo"]);
@@ -1369,7 +1370,7 @@ async fn what_is_more_than_a_page_is_done_whole(p: Fixture) {
         }
     }
     let place = coordinate(&author, "repo");
-    let put = p.purgatory.put_placeholder(&events[0].id, &place, oid('a'), LONG);
+    let put = p.purgatory.put_placeholder(&events[0].id, &place, oid('a'), LONG, None);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
     let count = events.len();
 
@@ -1516,7 +1517,7 @@ async fn a_placeholder_is_replaced_by_a_later_push(p: Fixture) {
     let id = state(&owner, 1).id;
     let place = coordinate(&owner, "repo");
     for (commit, secs) in [('a', 0), ('b', LONG)] {
-        let outcome = p.purgatory.put_placeholder(&id, &place, oid(commit), secs).await;
+        let outcome = p.purgatory.put_placeholder(&id, &place, oid(commit), secs, None).await;
         assert_eq!(outcome.unwrap(), PlaceholderOutcome::Recorded);
     }
 
@@ -1540,7 +1541,7 @@ async fn a_placeholder_is_dropped_only_with_its_commit(p: Fixture) {
     let id = state(&owner, 1).id;
     let place = coordinate(&owner, "repo");
     for place in [&place, &coordinate(&other, "repo")] {
-        let put = p.purgatory.put_placeholder(&id, place, oid('a'), 0).await;
+        let put = p.purgatory.put_placeholder(&id, place, oid('a'), 0, None).await;
         assert_eq!(put.unwrap(), PlaceholderOutcome::Recorded);
     }
 
@@ -1557,23 +1558,60 @@ async fn placeholders_have_a_limit(p: Fixture) {
     let place = coordinate(&owner, "repo");
     let events: Vec<_> = (0..4).map(|at| state(&owner, at)).collect();
     let put = async |index: usize| {
-        let put = p.purgatory.put_placeholder(&events[index].id, &place, oid('a'), LONG);
+        let put = p
+            .purgatory
+            .put_placeholder(&events[index].id, &place, oid('a'), LONG, None);
         put.await.unwrap()
     };
     for index in 0..3 {
         assert_eq!(put(index).await, PlaceholderOutcome::Recorded);
     }
 
-    assert_eq!(put(3).await, PlaceholderOutcome::Full);
+    assert_eq!(put(3).await, PlaceholderOutcome::Full(PlaceholderLimit::Placeholders));
     assert_eq!(put(0).await, PlaceholderOutcome::Recorded);
     // Another repository has room of its own, although there are as many as may be in all.
     let other = coordinate(&owner, "other");
-    let elsewhere = p.purgatory.put_placeholder(&events[3].id, &other, oid('a'), LONG);
+    let elsewhere = p.purgatory.put_placeholder(&events[3].id, &other, oid('a'), LONG, None);
     assert_eq!(elsewhere.await.unwrap(), PlaceholderOutcome::Recorded);
     let dropped = p.purgatory.drop_placeholder(&events[0].id, &place, oid('a')).await;
     assert!(dropped.unwrap());
     assert_eq!(put(3).await, PlaceholderOutcome::Recorded);
     assert_eq!(p.read(&["repo"]).await.placeholders.len(), 3);
+}
+
+async fn placeholders_of_one_address_have_a_limit(p: Fixture) {
+    let [owner, other] = [Keys::generate(), Keys::generate()];
+    let (place, elsewhere) = (coordinate(&owner, "repo"), coordinate(&other, "repo"));
+    let events: Vec<_> = (0..3).map(|at| state(&owner, at).id).collect();
+    let full = PlaceholderOutcome::Full(PlaceholderLimit::PlaceholdersPerSource);
+    let [pusher, neighbour, stranger] = ["2001:db8::1", "2001:db8::2", "203.0.113.7"].map(|ip| ip.parse().unwrap());
+    let put = async |place: &Coordinate, index: usize, pusher, secs| {
+        let put = p
+            .purgatory
+            .put_placeholder(&events[index], place, oid('a'), secs, Some(pusher));
+        put.await.unwrap()
+    };
+    let fit = async |indexes: &[usize], pusher| {
+        let event_ids = indexes.iter().map(|index| events[*index]).collect();
+        p.purgatory.placeholders_fit(&place, &event_ids, pusher).await.unwrap()
+    };
+
+    assert_eq!(fit(&[0, 1], pusher).await, PlaceholderOutcome::Recorded);
+    assert_eq!(fit(&[0, 1, 2], pusher).await, full);
+    assert_eq!(put(&place, 0, pusher, LONG).await, PlaceholderOutcome::Recorded);
+    assert_eq!(put(&elsewhere, 1, neighbour, LONG).await, PlaceholderOutcome::Recorded);
+    assert_eq!(put(&place, 2, pusher, LONG).await, full);
+    // What it has already it may push again, and others are not concerned.
+    assert_eq!(fit(&[0], neighbour).await, PlaceholderOutcome::Recorded);
+    assert_eq!(put(&place, 0, neighbour, LONG).await, PlaceholderOutcome::Recorded);
+    assert_eq!(fit(&[2], stranger).await, PlaceholderOutcome::Recorded);
+    // It counts for the address that has pushed it last, until it is dropped, or its deadline is past.
+    assert_eq!(put(&place, 0, stranger, LONG).await, PlaceholderOutcome::Recorded);
+    assert_eq!(put(&place, 2, pusher, LONG).await, PlaceholderOutcome::Recorded);
+    let dropped = p.purgatory.drop_placeholder(&events[2], &place, oid('a')).await;
+    assert!(dropped.unwrap());
+    assert_eq!(put(&place, 2, pusher, 0).await, PlaceholderOutcome::Recorded);
+    assert_eq!(fit(&[1], pusher).await, PlaceholderOutcome::Recorded);
 }
 
 /// Waits for a wake-up, and lets those that follow at once pass (one may stand for the subscription itself).
@@ -1699,7 +1737,7 @@ async fn whatever_waits_can_be_marked_dirty_at_once(p: Fixture) {
             .unwrap();
     }
     let place = coordinate(&author, "pushed");
-    let put = p.purgatory.put_placeholder(&releasing.id, &place, oid('a'), LONG);
+    let put = p.purgatory.put_placeholder(&releasing.id, &place, oid('a'), LONG, None);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
     for (name, number) in p.purgatory.dirty(count + 9).await.unwrap() {
         assert!(p.purgatory.clear_dirty(&name, number).await.unwrap());
@@ -1797,7 +1835,7 @@ async fn neither_overdue_placeholders_nor_overdue_entries_starve_the_others(p: F
         let state = event(&author, 30618, &format!("entry-{number}"), 1);
         p.purgatory.hold(&hold(&state, 0)).await.unwrap();
         let place = coordinate(&author, &format!("placeholder-{number}"));
-        let put = p.purgatory.put_placeholder(&state.id, &place, oid('a'), 0).await;
+        let put = p.purgatory.put_placeholder(&state.id, &place, oid('a'), 0, None).await;
         assert_eq!(put.unwrap(), PlaceholderOutcome::Recorded);
     }
     p.clear_dirty().await;

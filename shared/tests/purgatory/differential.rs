@@ -257,7 +257,7 @@ impl Store {
             Operation::PutPlaceholder(event, name, secs) => {
                 let id = world.event(event).0.id;
                 let place = coordinate(&world.authors[0], name_at(name));
-                let put = p.put_placeholder(&id, &place, oid('a'), *secs).await;
+                let put = p.put_placeholder(&id, &place, oid('a'), *secs, None).await;
                 format!("{:?}", put.unwrap())
             }
             Operation::DropPlaceholder(event, name) => {

@@ -43,6 +43,7 @@ pub(crate) const LIMITS: Limits = Limits {
     entries_max: 6,
     bytes_max: 70_000,
     placeholders_per_repository_max: 3,
+    placeholders_per_source_max: 2,
     placeholders_max: 3,
 };
 

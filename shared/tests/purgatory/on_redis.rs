@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
@@ -151,7 +152,7 @@ async fn a_full_redis_refuses_to_hold_and_can_still_empty_itself() {
         purgatory.hold(&hold(event, 0)).await.unwrap();
     }
     purgatory.hold(&hold(&waiting, 0)).await.unwrap();
-    let put = purgatory.put_placeholder(&held.id, &place, oid('a'), 0);
+    let put = purgatory.put_placeholder(&held.id, &place, oid('a'), 0, None);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
 
     let () = server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
@@ -159,7 +160,7 @@ async fn a_full_redis_refuses_to_hold_and_can_still_empty_itself() {
     let before = purgatory.read(&everybodys(&["repo"])).await.unwrap();
     let error = purgatory.hold(&hold(&other, LONG)).await.unwrap_err();
     assert!(matches!(error, PurgatoryError::Full { .. }), "{error:?}");
-    let put = purgatory.put_placeholder(&other.id, &place, oid('a'), 0);
+    let put = purgatory.put_placeholder(&other.id, &place, oid('a'), 0, None);
     assert!(matches!(put.await, Err(PurgatoryError::Full { .. })));
     let after = purgatory.read(&everybodys(&["repo"])).await.unwrap();
     assert_eq!((after.entries, after.dirty), (before.entries, before.dirty.clone()));
@@ -253,7 +254,7 @@ async fn nothing_overdue_ends_by_itself_while_a_gateway_asks_for_it() {
     let event = announcement(&author, 1);
     let place = coordinate(&author, "repo");
     purgatory.hold(&hold(&event, 0)).await.unwrap();
-    let put = purgatory.put_placeholder(&event.id, &place, oid('a'), 0);
+    let put = purgatory.put_placeholder(&event.id, &place, oid('a'), 0, None);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
     let pubkey = author.public_key().to_hex();
     let keys = [
@@ -281,7 +282,7 @@ async fn an_entry_that_vanished_is_read_no_more_and_leaves_the_indices() {
     let event = announcement(&author, 1);
     let place = coordinate(&author, "repo");
     fixture.purgatory.hold(&hold(&event, 0)).await.unwrap();
-    let put = fixture.purgatory.put_placeholder(&event.id, &place, oid('a'), 0);
+    let put = fixture.purgatory.put_placeholder(&event.id, &place, oid('a'), 0, None);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
     let tail = format!("{}:{}:repo", event.id, author.public_key().to_hex());
     let entry = format!("{{purgatory}}:entry:{}", event.id);
@@ -488,7 +489,7 @@ async fn what_a_replica_does_not_have_is_not_held_and_held_when_it_is_back() {
         );
     }
     let place = coordinate(&author, "repo");
-    let put = hasty.put_placeholder(&first.id, &place, oid('a'), LONG);
+    let put = hasty.put_placeholder(&first.id, &place, oid('a'), LONG, None);
     assert!(matches!(put.await, Err(PurgatoryError::Unconfirmed { .. })));
     // Everything else goes on.
     assert_eq!(hasty.read(&everybodys(&["repo"])).await.unwrap().entries.len(), 2);
@@ -828,7 +829,9 @@ async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let marked = fixture.purgatory.mark_releasing(&[behind], LONG).await;
     assert_eq!(marked.unwrap().waiting.len(), 1);
     let place = coordinate(&author, "repo");
-    let put = fixture.purgatory.put_placeholder(&held.id, &place, oid('a'), LONG);
+    let put = fixture
+        .purgatory
+        .put_placeholder(&held.id, &place, oid('a'), LONG, Some(Ipv4Addr::LOCALHOST.into()));
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
     let pr = Hold {
         coordinates: home(&held),

@@ -46,7 +46,7 @@ async fn everything_is_listed_and_counted(fixture: Fixture) {
     let awaited = EventId::from_hex(&"ab".repeat(32)).unwrap();
     let repository = coordinate(&owner, "r");
     purgatory
-        .put_placeholder(&awaited, &repository, oid('c'), LONG)
+        .put_placeholder(&awaited, &repository, oid('c'), LONG, None)
         .await
         .unwrap();
 

@@ -369,7 +369,7 @@ impl Bench {
             let id = EventId::from_hex(&format!("{number:064x}")).unwrap();
             let _ = self
                 .purgatory
-                .put_placeholder(&id, &coordinate("victim"), oid, 1000)
+                .put_placeholder(&id, &coordinate("victim"), oid, 1000, None)
                 .await?;
         }
         costs.push(self.end("record placeholders of one repository").await);
@@ -503,7 +503,7 @@ impl Bench {
             let names: Vec<String> = (0..16).map(|place| odd_name(number * 16 + place)).collect();
             let event = event(&Keys::generate(), 1618, "", 1, 0);
             let place = coordinate(&names[0]);
-            let _ = self.purgatory.put_placeholder(&event.id, &place, oid, 0).await?;
+            let _ = self.purgatory.put_placeholder(&event.id, &place, oid, 0, None).await?;
             holds.push(Hold {
                 hold_secs: 0,
                 ..hold(event, &names)

@@ -285,7 +285,8 @@ impl<'w> Walk<'w> {
             }
             Operation::PutPlaceholder(one) => {
                 let new = world.placeholder(one, 0);
-                let put = purgatory.put_placeholder(&new.event_id, &new.coordinate, new.commit_oid, FOR_EVER_SECS);
+                let put =
+                    purgatory.put_placeholder(&new.event_id, &new.coordinate, new.commit_oid, FOR_EVER_SECS, None);
                 put.await.unwrap();
             }
             Operation::DropPlaceholder(one) => {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use super::keys::LISTED_MAX;
+use super::source_group::address_source;
 use super::source_group::source_group;
 use crate::git::Oid;
 use crate::nip01::Deletion;
@@ -191,10 +193,13 @@ impl Argv {
         self.arg(event_id).arg(coordinate).arg(commit_oid)
     }
 
-    pub(super) fn placeholders_max(self) -> Self {
+    /// Where placeholders come from, and how many there may be: in all, of a repository, and from there.
+    pub(super) fn placeholders_max(self, pusher: Option<IpAddr>) -> Self {
         let limits = self.limits;
-        self.arg(limits.placeholders_max)
+        self.arg(pusher.map(address_source).unwrap_or_default())
+            .arg(limits.placeholders_max)
             .arg(limits.placeholders_per_repository_max)
+            .arg(limits.placeholders_per_source_max)
     }
 
     /// The six arguments that describe an event: id, JSON, kind, author, created_at, coordinates.

@@ -13,6 +13,7 @@ use crate::purgatory::entry::Entry;
 use crate::purgatory::entry::EntryStatus;
 use crate::purgatory::entry::Placeholder;
 use crate::purgatory::hold::HoldOutcome;
+use crate::purgatory::hold::PlaceholderLimit;
 use crate::purgatory::hold::PlaceholderOutcome;
 use crate::purgatory::hold::Standing;
 use crate::purgatory::inventory::InventoryCounts;
@@ -147,11 +148,13 @@ pub(super) fn standing((own, is_any_here, last_lease): (String, bool, String)) -
 }
 
 /// Reads the answer of `put_placeholder.lua`.
-pub(super) fn placeholder_outcome(is_recorded: bool) -> Result<PlaceholderOutcome, Malformed> {
-    Ok(match is_recorded {
-        true => PlaceholderOutcome::Recorded,
-        false => PlaceholderOutcome::Full,
-    })
+pub(super) fn placeholder_outcome(text: String) -> Result<PlaceholderOutcome, Malformed> {
+    match text.as_str() {
+        "recorded" => Ok(PlaceholderOutcome::Recorded),
+        "full" => Ok(PlaceholderOutcome::Full(PlaceholderLimit::Placeholders)),
+        "full:source" => Ok(PlaceholderOutcome::Full(PlaceholderLimit::PlaceholdersPerSource)),
+        _ => Err(malformed("a placeholder", "outcome", text)),
+    }
 }
 
 /// Reads the answer of `mark_releasing_page.lua` about these releases.

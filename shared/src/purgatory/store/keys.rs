@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 35] = [
+const SCRIPT_KEYS: [(&str, &str); 36] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -48,6 +48,7 @@ const SCRIPT_KEYS: [(&str, &str); 35] = [
         "placeholders_of",
         "{purgatory}:placeholders:<pubkey>:<encoded identifier>",
     ),
+    ("placeholders_from", "{purgatory}:placeholders_from:<encoded source>"),
     ("listed_by", "{purgatory}:listed_by:<pubkey>:<encoded identifier>"),
     ("lists", "{purgatory}:lists:<pubkey>:<encoded identifier>"),
     ("waiting", "{purgatory}:waiting:<event-id>"),

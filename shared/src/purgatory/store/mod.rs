@@ -18,6 +18,7 @@ mod source_group;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
@@ -218,15 +219,29 @@ operations! {
         ("record what events wait for", |argv| argv.notes(notes), |_: u64| Ok(()));
 
     /// Records a commit that was pushed before its event, in place of an earlier one for the same event and repository.
-    /// Raises no dirty number: the push does, once the objects are there too.
+    /// It counts for the address of its `pusher`, if that is known. Raises no dirty number: the push does, once the
+    /// objects are there too.
     pub fn put_placeholder(
         event_id: &EventId,
         coordinate: &Coordinate,
         commit_oid: Oid,
-        hold_secs: u64
+        hold_secs: u64,
+        pusher: Option<IpAddr>
     ) -> PlaceholderOutcome =
         ("record a placeholder",
-         |argv| argv.placeholder(event_id, coordinate, commit_oid).bounded(hold_secs).placeholders_max().replicated(),
+         |argv| argv.placeholder(event_id, coordinate, commit_oid).bounded(hold_secs).placeholders_max(pusher)
+             .replicated(),
+         decode::placeholder_outcome);
+
+    /// Returns what [`put_placeholder`](Self::put_placeholder) would for all of these events, at most as many as one
+    /// push may name; records nothing.
+    pub fn placeholders_fit(
+        coordinate: &Coordinate,
+        event_ids: &BTreeSet<EventId>,
+        pusher: IpAddr
+    ) -> PlaceholderOutcome =
+        ("look for places of placeholders",
+         |argv| argv.arg(coordinate).placeholders_max(Some(pusher)).args(event_ids),
          decode::placeholder_outcome);
 
     /// Removes a placeholder, and returns whether it did: not if it has another commit by now.

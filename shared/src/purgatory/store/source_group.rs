@@ -8,10 +8,14 @@ use crate::address_group::address_group;
 /// address, since one customer has at least that, or the text itself (a URL that is streamed or synced from, or empty).
 pub(crate) fn source_group(source: &str) -> String {
     let address = source.split_once(' ').and_then(|(_, address)| address.parse().ok());
-    match address.map(address_group) {
-        Some(IpAddr::V4(address)) => format!("IP4 {address}"),
-        Some(IpAddr::V6(address)) => format!("IP6 {address}/64"),
-        None => source.to_owned(),
+    address.map_or_else(|| source.to_owned(), address_source)
+}
+
+/// Returns the group of what comes from `address`.
+pub(super) fn address_source(address: IpAddr) -> String {
+    match address_group(address) {
+        IpAddr::V4(address) => format!("IP4 {address}"),
+        IpAddr::V6(address) => format!("IP6 {address}/64"),
     }
 }
 

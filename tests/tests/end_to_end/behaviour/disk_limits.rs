@@ -2,6 +2,7 @@
 
 use nostr::event::Event;
 use nostr::key::Keys;
+use tests::clients::http;
 use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
@@ -16,6 +17,7 @@ in_both_worlds!(
     an_owner_has_so_much_of_the_disk_and_nobody_else_less,
     strangers_commits_have_so_much_room_beside_a_repository_and_maintainers_their_own,
     strangers_commits_before_their_events_fill_only_their_repository,
+    an_address_has_so_many_commits_before_their_events_and_sends_no_pack_beyond,
 );
 
 fn noise(seed: u32) -> Vec<u8> {
@@ -121,4 +123,46 @@ async fn strangers_commits_before_their_events_fill_only_their_repository(kind: 
     for _ in 0..3 {
         offer(&other, &event(&other), &other.commit).await.expect_ok();
     }
+}
+
+/// A few addresses, and not one, are needed to fill what a repository has.
+async fn an_address_has_so_many_commits_before_their_events_and_sends_no_pack_beyond(kind: Kind) {
+    let options = Options {
+        gateway: &["--admin-bind=127.0.0.1:0"],
+        held: &["--placeholders-per-source-max=2"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let (served, other) = (
+        Served::new(&world, &mut nostr, "r").await,
+        Served::new(&world, &mut nostr, "other").await,
+    );
+    let admin = world.admin_authority().await;
+    let received = async || {
+        let metrics = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
+        let line = metrics
+            .lines()
+            .find(|line| line.contains("grasp_git_bytes_total") && line.contains("received"));
+        line.expect("it is counted").to_owned()
+    };
+    let event = |served: &Served| served.repository.pull_request(&Keys::generate(), &served.commit);
+    for served in [&served, &other] {
+        offer(served, &event(served), &served.commit).await.expect_ok();
+    }
+    let commit = served.git.commit("one more").await;
+    let before = received().await;
+
+    let late = served.repository.pull_request(&Keys::generate(), &commit);
+    let refused = offer(&served, &late, &commit).await.expect_refused();
+
+    assert!(
+        refused.contains("too many commits from your address wait for their PR events"),
+        "{refused}"
+    );
+    assert_eq!(received().await, before);
+    // With its event first it needs no place.
+    assert_eq!(nostr.send(&late).await, held());
+    offer(&served, &late, &commit).await.expect_ok();
+    assert_ne!(received().await, before);
 }

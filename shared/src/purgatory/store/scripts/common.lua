@@ -731,7 +731,29 @@ local function count(set, sum)
   return here + redis.call('ZCOUNT', set, '(' .. ended, '+inf')
 end
 
+-- Why `added` more placeholders of a repository, from one source, have no place: 'full' (of the repository, or of all and
+-- more here than each may always have), 'full:source'; nil if they have. An empty source is not counted.
+local function placeholders_full(added, coordinate, source_group, max, of_repository_max, of_source_max)
+  if added == 0 then
+    return nil
+  end
+  local here = redis.call('ZCARD', K.placeholders_of .. in_key(coordinate)) + added
+  local is_beyond = here > K.placeholders_kept_free and count(K.placeholders) + added > tonumber(max)
+  if is_beyond or here > tonumber(of_repository_max) then
+    return 'full'
+  end
+  local of_source = K.placeholders_from .. encode(source_group)
+  if source_group ~= '' and redis.call('ZCOUNT', of_source, '(' .. decimal(NOW), '+inf') + added > tonumber(of_source_max) then
+    return 'full:source'
+  end
+  return nil
+end
+
 local function remove_placeholder(tail, coordinate)
+  local source_group = redis.call('HGET', K.placeholder .. tail, 'source_group')
+  if source_group then
+    redis.call('ZREM', K.placeholders_from .. encode(source_group), tail)
+  end
   redis.call('DEL', K.placeholder .. tail)
   redis.call('ZREM', K.placeholders_of .. in_key(coordinate), tail)
   redis.call('ZREM', K.placeholders, tail)

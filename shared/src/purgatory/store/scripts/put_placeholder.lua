@@ -2,19 +2,21 @@
 -- Records a PR commit that came before its event. No allow-oom: a full Redis refuses it whole.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 event id, 2 coordinate, 3 commit oid, 4 hold-secs, 5 placeholders at most, 6 at most of this repository
--- Returns: 1 recorded, 0 nothing changed: there are as many as may be, of this repository, or in all and more here than
--- each may always have.
--- Cost: O(1).
+-- ARGV: 1 event id, 2 coordinate, 3 commit oid, 4 hold-secs, 5 what the source counts by, empty if it does not,
+--       6 placeholders at most, 7 at most of this repository, 8 at most from this source
+-- Returns: "recorded", or why nothing changed: "full" | "full:source", see common.lua.
+-- Cost: O(1), and a page of those from this source whose deadlines are past.
 -- Errors: OOM (Redis is at maxmemory).
 
+local source_group = ARGV[5]
 local tail = ARGV[1] .. ':' .. in_key(ARGV[2])
 local index = K.placeholders_of .. in_key(ARGV[2])
-if not redis.call('ZSCORE', K.placeholders, tail) then
-  local here = redis.call('ZCARD', index)
-  local is_full = count(K.placeholders) >= tonumber(ARGV[5]) and here >= K.placeholders_kept_free
-  if is_full or here >= tonumber(ARGV[6]) then
-    return 0
+if redis.call('ZSCORE', K.placeholders, tail) then
+  remove_placeholder(tail, ARGV[2])
+else
+  local full = placeholders_full(1, ARGV[2], source_group, ARGV[6], ARGV[7], ARGV[8])
+  if full then
+    return full
   end
 end
 local deadline = NOW + tonumber(ARGV[4])
@@ -25,5 +27,14 @@ redis.call('EXPIREAT', K.placeholder .. tail, ends)
 redis.call('ZADD', index, '0', tail)
 end_not_before(index, ends)
 redis.call('ZADD', K.placeholders, decimal(deadline), tail)
+if source_group ~= '' then
+  local of_source = K.placeholders_from .. encode(source_group)
+  redis.call('HSET', K.placeholder .. tail, 'source_group', source_group)
+  for _, ended in ipairs(redis.call('ZRANGE', of_source, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, K.page_max)) do
+    redis.call('ZREM', of_source, ended)
+  end
+  redis.call('ZADD', of_source, decimal(deadline), tail)
+  end_not_before(of_source, ends)
+end
 ask_for_look(ARGV[1], { ARGV[2] })
-return 1
+return 'recorded'
