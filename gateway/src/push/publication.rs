@@ -54,7 +54,9 @@ impl PushPublisher {
             published = published => published,
             () = tokio::time::sleep_until(deadline) => Ok(Publication::Pending),
             // The answer is worth more than the end of the wait: the server may be cut off soon.
-            () = self.stopped_for(RELEASE_WAIT_AT_THE_END) => Ok(Publication::Pending),
+            () = self.stopped_for(RELEASE_WAIT_AT_THE_END) => {
+                return Some("stored; this server is stopping, the events will be served when it is back".to_owned());
+            }
         };
         match published {
             Ok(Publication::Done) => None,

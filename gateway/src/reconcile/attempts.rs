@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use nostr::event::EventId;
 use shared::nip34::Coordinate;
+use shared::rules::Installation;
 use shared::rules::Plan;
 
 use crate::reconcile::carry_out::Failed;
@@ -20,6 +21,10 @@ pub(super) struct Attempts {
     pub(super) left: BTreeSet<Coordinate>,
     /// Whether more repositories were to be locked.
     pub(super) has_tried_to_lock: bool,
+    /// Repositories that were brought to their states. A later plan does not name them any more.
+    pub(super) aligned: BTreeSet<Coordinate>,
+    /// The refs of PRs that were set, likewise.
+    pub(super) installed: Vec<Installation>,
     /// Repositories into which parts of a state have moved.
     pub(super) moved_in: BTreeSet<Coordinate>,
 }

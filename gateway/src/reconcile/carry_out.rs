@@ -9,6 +9,7 @@ use shared::rules::Plan;
 use shared::rules::Staged;
 
 use crate::logged::logged;
+use crate::reconcile::attempts::Attempts;
 use crate::repositories::LockedRepositories;
 use crate::repositories::error::RepositoryError;
 
@@ -20,8 +21,12 @@ pub(super) enum Failed {
     Installation(Coordinate, EventId),
 }
 
-/// Carries out a plan for repositories, up to the first failure.
-pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), Failed> {
+/// Carries out a plan for repositories, up to the first failure, and notes what has changed.
+pub(super) async fn change_repositories(
+    locked: &LockedRepositories<'_>,
+    plan: &Plan,
+    attempts: &mut Attempts,
+) -> Result<(), Failed> {
     for alignment in &plan.alignments {
         let coordinate = &alignment.coordinate;
         let aligned = async { locked.repository(coordinate)?.align(alignment).await };
@@ -29,6 +34,7 @@ pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &
             tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "cannot change a repository, will try again");
             return Err(Failed::Alignment(coordinate.clone()));
         }
+        attempts.aligned.insert(coordinate.clone());
     }
     for installation in &plan.installations {
         let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
@@ -37,18 +43,22 @@ pub(super) async fn change_repositories(locked: &LockedRepositories<'_>, plan: &
             tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot set the ref of a PR, will try again");
             return Err(Failed::Installation(coordinate.clone(), event_id));
         }
+        attempts.installed.push(installation.clone());
     }
     Ok(())
 }
 
 /// Makes repositories durable that a plan with releases leaves as they are: their last change may be that of a gateway
 /// that was killed, or of a disk that failed, before it was durable.
-pub(super) async fn sync_unchanged(locked: &LockedRepositories<'_>, plan: &Plan) -> Result<(), RepositoryError> {
+pub(super) async fn sync_unchanged(
+    locked: &LockedRepositories<'_>,
+    plan: &Plan,
+    aligned: &BTreeSet<Coordinate>,
+) -> Result<(), RepositoryError> {
     if plan.releases.is_empty() {
         return Ok(());
     }
-    let changed: BTreeSet<_> = plan.alignments.iter().map(|alignment| &alignment.coordinate).collect();
-    for coordinate in locked.coordinates().iter().filter(|at| !changed.contains(at)) {
+    for coordinate in locked.coordinates().difference(aligned) {
         locked.repository(coordinate)?.sync().await?;
     }
     Ok(())

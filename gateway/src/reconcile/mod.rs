@@ -27,6 +27,7 @@ use shared::rules::Plan;
 use shared::rules::PlanSettings;
 use shared::rules::plan;
 
+use crate::logged::logged;
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::carry_out::change_repositories;
 use crate::reconcile::carry_out::clear_notes;
@@ -119,16 +120,16 @@ impl Reconciler {
             if !growing.is_empty() {
                 self.loader.purgatory.mark_dirty(&growing).await?;
             }
-            if let Err(failed) = change_repositories(locked, &plan).await {
+            if let Err(failed) = change_repositories(locked, &plan, &mut attempts).await {
                 attempts.note_failed(failed);
                 continue;
             }
-            self.pull_request_events.note_installed(&plan.installations);
             // Others may copy it now, and nothing of it is wanted aside any more.
             if attempts.note_moved_in(&plan) {
                 continue;
             }
-            return self.act(locked, loaded, plan, disk, attempts.left).await;
+            self.pull_request_events.note_installed(&attempts.installed);
+            return self.act(locked, loaded, plan, disk, attempts).await;
         }
     }
 
@@ -177,41 +178,68 @@ impl Reconciler {
     async fn act(
         &self,
         locked: &LockedRepositories<'_>,
-        Loaded { facts, scope, dirty }: &Loaded,
+        loaded: &Loaded,
         mut plan: Plan,
         disk: Disk,
-        left: BTreeSet<Coordinate>,
+        Attempts { aligned, left, .. }: Attempts,
     ) -> Result<Reconciled, ReconcileError> {
+        let Loaded { facts, scope, .. } = loaded;
         for coordinate in &plan.data_missing {
             let text = "the repository's data is missing: not served until it is pushed again";
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         let purgatory = &self.loader.purgatory;
-        sync_unchanged(locked, &plan).await?;
+        sync_unchanged(locked, &plan, &aligned).await?;
         // What fails of another repository is tried again when that is reconciled.
-        let (mut broken, foreign): (BTreeSet<_>, BTreeSet<_>) =
+        let (broken, foreign): (BTreeSet<_>, BTreeSet<_>) =
             (disk.broken.into_iter()).partition(|coordinate| scope.coordinates.contains(coordinate));
         let others = left.iter().cloned().chain(foreign);
-        mark_others(purgatory, (facts, scope), &plan, others.collect()).await?;
+        let is_aligned = !aligned.is_empty();
+        mark_others(purgatory, (facts, scope), (&plan, is_aligned), others.collect()).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
-        end_and_expire(purgatory, facts, &mut plan, self.hold_secs).await?;
-        note_remaining(purgatory, facts, &plan).await?;
-        let still_staged = unstage(locked, &plan).await;
-        broken.extend(end_parts(locked, &plan).await);
-        // What failed stays dirty, and is tried again; a PR by itself.
-        if broken.is_empty() {
-            clear_dirty(purgatory, (facts, scope), dirty, &plan).await?;
-        }
-        Ok(Reconciled {
+        let mut reconciled = Reconciled {
             leased: marked.leased,
             waiting: marked.waiting,
             broken,
             uninstallable: disk.uninstallable,
-            undecided: plan.undecided,
             left,
-            staged: disk.staged.difference(&plan.unstage).cloned().collect(),
-            still_staged,
-            also_lock: plan.also_lock,
-        })
+            ..Reconciled::default()
+        };
+        let ended = self.end(locked, loaded, (&mut plan, is_aligned), &mut reconciled).await;
+        // What this reconcile has leased is its caller's to publish, whatever fails behind it.
+        if let Err(error) = ended {
+            if reconciled.leased.is_empty() {
+                return Err(error);
+            }
+            tracing::warn!(
+                error = logged(&error),
+                "cannot record all that a reconcile has decided, will try again"
+            );
+            reconciled.broken.extend(scope.coordinates.iter().cloned());
+        }
+        reconciled.staged = disk.staged.difference(&plan.unstage).cloned().collect();
+        reconciled.undecided = plan.undecided;
+        reconciled.also_lock = plan.also_lock;
+        Ok(reconciled)
+    }
+
+    /// Ends what a plan ends, in the purgatory and then on the disk, and clears the marks that were read.
+    async fn end(
+        &self,
+        locked: &LockedRepositories<'_>,
+        Loaded { facts, scope, dirty }: &Loaded,
+        (plan, is_aligned): (&mut Plan, bool),
+        reconciled: &mut Reconciled,
+    ) -> Result<(), ReconcileError> {
+        let purgatory = &self.loader.purgatory;
+        end_and_expire(purgatory, facts, plan, self.hold_secs).await?;
+        note_remaining(purgatory, facts, plan).await?;
+        reconciled.still_staged = unstage(locked, plan).await;
+        reconciled.broken.extend(end_parts(locked, plan).await);
+        // What failed stays dirty, and is tried again; a PR by itself.
+        if reconciled.broken.is_empty() {
+            clear_dirty(purgatory, (facts, scope), dirty, (plan, is_aligned)).await?;
+        }
+        Ok(())
     }
 }

@@ -25,14 +25,14 @@ use shared::rules::listings_to_note;
 pub(super) async fn mark_others(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
-    plan: &Plan,
+    (plan, is_aligned): (&Plan, bool),
     mut others: BTreeSet<Coordinate>,
 ) -> Result<(), PurgatoryError> {
     others.extend(unsettled_homes(facts, &plan.releases));
     if !others.is_empty() {
         purgatory.mark_dirty(&others).await?;
     }
-    look_at_members(purgatory, (facts, scope), plan).await
+    look_at_members(purgatory, (facts, scope), (plan, is_aligned)).await
 }
 
 /// Ends entries, before any of their objects are removed. Objects that are kept aside stay for the entries that a push
@@ -85,14 +85,14 @@ pub(super) async fn clear_dirty(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
     dirty: &BTreeMap<Coordinate, DirtyNumber>,
-    plan: &Plan,
+    (plan, is_aligned): (&Plan, bool),
 ) -> Result<(), PurgatoryError> {
     for (coordinate, listing) in listings_to_note(facts, plan) {
         let Listing { keys, is_served } = listing;
         purgatory.note_listings(&coordinate, &keys, is_served).await?;
     }
     // Again: who looked meanwhile has found these repositories locked.
-    look_at_members(purgatory, (facts, scope), plan).await?;
+    look_at_members(purgatory, (facts, scope), (plan, is_aligned)).await?;
     // Repositories that these facts do not include are left to a reconcile that reads more.
     let settled = dirty.iter().filter(|(at, _)| facts.is_settled(at));
     for (coordinate, number) in settled {
@@ -123,9 +123,8 @@ fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
 async fn look_at_members(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
-    plan: &Plan,
+    (plan, is_aligned): (&Plan, bool),
 ) -> Result<(), PurgatoryError> {
-    let is_aligned = !plan.alignments.is_empty();
     let is_of_pull_request = |release: &Release| facts.pull_request(&release.event.id).is_some();
     if is_aligned || !plan.releases.iter().all(is_of_pull_request) {
         let covered = facts.covered.coordinates.iter();

@@ -20,6 +20,7 @@ use crate::fixture::redis;
 
 in_both_worlds!(
     the_ref_of_a_pull_request_goes_with_its_event,
+    the_ref_of_one_that_was_set_while_another_could_not_be_goes_with_its_event,
     the_refs_of_an_author_who_vanishes_go,
     the_refs_of_an_author_whom_the_operator_denies_go,
     pull_requests_of_one_stranger_take_only_his_share,
@@ -55,6 +56,39 @@ async fn the_ref_of_a_pull_request_goes_with_its_event(kind: Kind) {
     eventually("its ref is gone", async || !has_ref(&served, &gone).await).await;
     assert!(has_ref(&served, &stays).await);
     assert!(!served.refs().await.is_empty());
+}
+
+/// Both are in one plan, and what fails of it has the rest planned again.
+async fn the_ref_of_one_that_was_set_while_another_could_not_be_goes_with_its_event(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let refs = world.repository_dir(&served.repository).join("refs/nostr");
+    std::fs::create_dir_all(&refs).unwrap();
+    let (commit, author) = (served.git.commit("offered").await, Keys::generate());
+    let [a, b] = [1, 2].map(|number| {
+        let tags = [
+            tag(&["a", &served.repository.coordinate().to_string()]),
+            tag(&["c", &commit]),
+        ];
+        sign(&author, 1618, now() - number, &tags)
+    });
+    let (set, not_set) = if a.id < b.id { (a, b) } else { (b, a) };
+    for event in [&set, &not_set] {
+        assert_eq!(nostr.send(event).await, held());
+    }
+    // As a git that was killed leaves it.
+    std::fs::write(refs.join(format!("{}.lock", not_set.id)), "").unwrap();
+
+    let refspecs = [&set, &not_set].map(|event| format!("{commit}:refs/nostr/{}", event.id));
+    let refspecs = refspecs.each_ref().map(String::as_str);
+    served.git.push(&served.url, &refspecs).await;
+    eventually("one is served", async || nostr.serves(&set).await).await;
+    assert!(has_ref(&served, &set).await && !has_ref(&served, &not_set).await);
+
+    let deletion = sign(&author, 5, now(), &[tag(&["e", &set.id.to_hex()])]);
+    assert!(nostr.send(&deletion).await.taken);
+    eventually("its ref is gone", async || !has_ref(&served, &set).await).await;
 }
 
 async fn the_refs_of_an_author_who_vanishes_go(kind: Kind) {
