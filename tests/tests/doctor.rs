@@ -4,11 +4,13 @@
 
 use std::path::Path;
 
+use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::process::Process;
 use tests::harness::process::free_port;
 use tests::harness::redis::RedisSetup;
+use tests::harness::repository::Repository;
 use tests::harness::reverse_proxy::Proxy;
 use tests::harness::reverse_proxy::Site;
 use tests::harness::strfry::STRFRY_CONF;
@@ -41,7 +43,7 @@ async fn all_is_well_behind(proxy: Proxy) {
         "{named:#?}"
     );
     let found = diagnosis.findings.len();
-    assert!(found >= 18, "{found} findings");
+    assert!(found >= 19, "{found} findings");
     let held: Vec<String> = redis(&site.world, &["KEYS", "{purgatory}:entry:*"]).await;
     assert!(held.is_empty(), "the probes were taken back: {held:?}");
 }
@@ -160,6 +162,33 @@ async fn mistakes_of_a_proxy_are_named() {
         let is_of_this_machine = |(name, _): &(&str, String)| OF_THIS_MACHINE.contains(name);
         assert!(others.iter().all(is_of_this_machine), "{check} only: {others:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_the_lists_that_match_nobody_are_named() {
+    let world = world().await;
+    let known = Repository::new("known");
+    let mut nostr = world.nostr().await;
+    assert!(nostr.send(&world.announcement(&known, now(), &[])).await.taken);
+    let [npub, nobody] = [known.npub(), Repository::new("nobody").npub()];
+    let list = world.folder().join("list");
+    let text = format!("# held\n{npub}\n{npub}/known\nknown\n{npub}/unknown # not that\n{nobody}\nunknown\n");
+    std::fs::write(&list, text).unwrap();
+    let at = |number: usize| format!("{}:{number} ", list.display());
+
+    let diagnosis = world.doctor(&[&format!("--repos-deny={}", list.display())]).await;
+
+    for (number, is_named) in [(2, false), (3, false), (4, false), (5, true), (6, true), (7, true)] {
+        assert_eq!(
+            diagnosis.names("lists", &at(number)),
+            is_named,
+            "{number}: {diagnosis:#?}"
+        );
+    }
+    assert!(
+        diagnosis.names("lists", "3 lines match nobody known here"),
+        "{diagnosis:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! each problem with the command that corrects it. One row for each check.
 
 mod host;
+mod lists;
 mod observation;
 mod patient;
 mod probe;
@@ -30,7 +31,7 @@ type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
 type Check = (&'static str, for<'p> fn(&'p Patient<'_>) -> Findings<'p>);
 
 /// In the order in which the parts need each other: the first that is wrong often explains the rest.
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     ("data directory", |patient| {
         Box::pin(ready(host::data_directory(patient)))
     }),
@@ -46,6 +47,7 @@ const CHECKS: [Check; 18] = [
     ("large and old states", |patient| Box::pin(strfry::limits(patient))),
     ("strfry import", |patient| Box::pin(strfry::import(patient))),
     ("agreement", |patient| Box::pin(relay::agreement(patient))),
+    ("lists", |patient| Box::pin(lists::matched(patient))),
     ("domain", |patient| Box::pin(public::reached(patient))),
     ("git over http", |patient| Box::pin(public::git(patient))),
     ("size of pushes", |patient| Box::pin(public::body_size(patient))),
