@@ -30,11 +30,15 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::admin::unmatched_lines::name_unmatched_lines;
 use crate::command_error::CommandError;
 use crate::options::GatewayCommand;
 use crate::options::GatewayOptions;
 use crate::options::completions::completions;
 use crate::start::Server;
+use shared::agreement::Program;
+use shared::agreement::keep_agreement;
+use shared::load_facts::FactLoader;
 use shared::log;
 use shared::options::config_watch::ConfigWatch;
 use shared::options::environment::LogFormat;
@@ -43,6 +47,7 @@ use shared::options::environment::log_format;
 use shared::options::environment::unknown_variables;
 use shared::options::read_options::ProgramOptions;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
@@ -139,15 +144,14 @@ async fn run_server(
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(options, activated).await?;
-    let service = server.service();
+    let service = &server.loader().service;
     tracing::info!(
         bind = %server.address(),
         relay = service.relay_url(),
         clone = format!("{}/<npub>/<identifier>.git", service.http_origin()),
         "serving"
     );
-    server.keep_agreement(options);
-    tokio::spawn(ConfigWatch::new(server.lists(), options.file.clone(), GatewayCommand::definition()).follow(hang_up));
+    follow_operator(options, server.loader(), hang_up);
     let signals = [stop.clone(), cut.clone()];
     tokio::spawn(async move {
         for signal in signals {
@@ -159,6 +163,22 @@ async fn run_server(
         }
     });
     Ok(server.run(stop.cancelled_owned(), cut.cancelled_owned()).await?)
+}
+
+/// Follows what the operator changes while the server runs, and logs what may be a mistake.
+fn follow_operator(options: &GatewayOptions, loader: &FactLoader, hang_up: Signal) {
+    if options.redis().is_some() {
+        let hold_secs = options.rules.hold.as_secs();
+        tokio::spawn(keep_agreement(Program::Gateway, loader.clone(), hold_secs));
+    }
+    let watch = ConfigWatch::new(
+        loader.access.clone(),
+        options.file.clone(),
+        GatewayCommand::definition(),
+    );
+    tokio::spawn(watch.follow(hang_up));
+    let (lists, data_dir) = (options.rules.lists.clone(), options.data_dir.clone());
+    tokio::spawn(name_unmatched_lines(loader.clone(), lists, data_dir));
 }
 
 /// Writes the error and its causes, for the operator who has just typed the command.

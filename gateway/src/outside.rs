@@ -15,11 +15,14 @@ use hyper::Request;
 use hyper::Response;
 use hyper::client::conn::http1;
 use hyper::header;
+use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
@@ -117,30 +120,68 @@ async fn secure(stream: TcpStream, name: String) -> Result<impl Connection, Outs
 pub(crate) type ProbeBody = BoxBody<Bytes, io::Error>;
 
 /// Sends a request on a connection of its own; returns the answer, with the start of its body.
-pub(crate) async fn ask(
+pub(crate) async fn ask(url: &Url, request: Builder, body: ProbeBody) -> Result<Response<Bytes>, OutsideError> {
+    ask_within(WAIT_MAX, url, request, body).await
+}
+
+/// The same, with another time for the answer.
+pub(crate) async fn ask_within(
+    wait: Duration,
     url: &Url,
-    request: hyper::http::request::Builder,
+    request: Builder,
     body: ProbeBody,
 ) -> Result<Response<Bytes>, OutsideError> {
-    let (stream, _) = connect(url).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let authority = url.authority().to_owned();
-    let request = request.header(header::HOST, authority).body(body);
-    let request: Request<ProbeBody> = request.map_err(|_| OutsideError::Silent)?;
-    let asking = async {
-        let (parts, body) = sender.send_request(request).await?.into_parts();
+    let mut connection = KeptConnection::open(url).await?;
+    let answer = timeout(wait, connection.ask(request, body)).await;
+    answer.unwrap_or(Err(OutsideError::Silent))
+}
+
+/// A connection that has one request after another.
+pub(crate) struct KeptConnection {
+    authority: String,
+    sender: http1::SendRequest<ProbeBody>,
+    /// Ends with the connection.
+    driver: JoinHandle<hyper::Result<()>>,
+}
+
+impl KeptConnection {
+    /// Connects.
+    pub(crate) async fn open(url: &Url) -> Result<Self, OutsideError> {
+        let (stream, _) = connect(url).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Self {
+            authority: url.authority().to_owned(),
+            sender,
+            driver: tokio::spawn(connection),
+        })
+    }
+
+    /// Sends a request, and returns the answer, with the start of its body, however long that takes.
+    pub(crate) async fn ask(&mut self, request: Builder, body: ProbeBody) -> Result<Response<Bytes>, OutsideError> {
+        let request = request.header(header::HOST, &self.authority).body(body);
+        let request: Request<ProbeBody> = request.map_err(|_| OutsideError::Silent)?;
+        let (parts, body) = self.sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         Ok(Response::from_parts(parts, body))
-    };
-    let answer = timeout(WAIT_MAX, asking).await.unwrap_or(Err(OutsideError::Silent));
-    connection.abort();
-    answer
+    }
+
+    /// Sends nothing for so long; returns after how long the other end has closed the connection, if it has.
+    pub(crate) async fn end_in_silence(&mut self, silence: Duration) -> Option<Duration> {
+        let begun = Instant::now();
+        let ended = timeout(silence, &mut self.driver).await;
+        ended.is_ok().then(|| begun.elapsed())
+    }
+}
+
+impl Drop for KeptConnection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 /// For each wait.
-const WAIT_MAX: Duration = Duration::from_secs(8);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(8);
 
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 

@@ -1,10 +1,14 @@
 //! The relay as clients reach it: an event is sent, and its answer awaited.
 
+use std::time::Duration;
+
 use futures_util::SinkExt;
 use futures_util::StreamExt;
 use nostr::event::Event;
 use serde_json::Value;
 use serde_json::json;
+use tokio::time::Instant;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
@@ -12,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use url::Url;
 
 use crate::outside::Connection;
+use crate::outside::WAIT_MAX;
 
 /// A WebSocket of the relay, through TLS or not.
 pub(crate) struct OutsideRelay(WebSocketStream<Box<dyn Connection>>);
@@ -37,5 +42,30 @@ impl OutsideRelay {
             }
         }
         Ok(None)
+    }
+
+    /// Sends nothing but answers to pings for so long; returns after how long the connection has ended, if it has.
+    pub(crate) async fn end_in_silence(&mut self, silence: Duration) -> Option<Duration> {
+        let begun = Instant::now();
+        let ended = async { while let Some(Ok(_)) = self.0.next().await {} };
+        timeout(silence, ended).await.is_ok().then(|| begun.elapsed())
+    }
+
+    /// Whether the relay answers a query, for an event that nobody has.
+    pub(crate) async fn answers(&mut self) -> bool {
+        let query = json!(["REQ", "grasp", {"ids": ["0".repeat(64)], "limit": 1}]).to_string();
+        let answered = async {
+            if self.0.send(Message::text(query)).await.is_err() {
+                return false;
+            }
+            while let Some(Ok(message)) = self.0.next().await {
+                let answer: Value = serde_json::from_str(&message.into_text().unwrap_or_default()).unwrap_or_default();
+                if answer[0] == "EOSE" {
+                    return true;
+                }
+            }
+            false
+        };
+        timeout(WAIT_MAX, answered).await.unwrap_or(false)
     }
 }

@@ -9,8 +9,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use nostr::types::Timestamp;
-use shared::agreement::Program;
-use shared::agreement::keep_agreement;
 use shared::decision_counts::DecisionCounts;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
@@ -166,22 +164,9 @@ impl Server {
         self.address
     }
 
-    /// Returns the operator's lists.
-    pub(crate) fn lists(&self) -> AccessFiles {
-        self.gateway.reader.loader.access.clone()
-    }
-
-    /// Reports the settings of this server in Redis, if there is one, and logs differences from others.
-    pub(crate) fn keep_agreement(&self, options: &GatewayOptions) {
-        if options.redis().is_some() {
-            let loader = self.gateway.reader.loader.clone();
-            tokio::spawn(keep_agreement(Program::Gateway, loader, options.rules.hold.as_secs()));
-        }
-    }
-
-    /// Returns the name of this server.
-    pub(crate) fn service(&self) -> &Service {
-        &self.gateway.reader.loader.service
+    /// Returns what loads the facts that this server decides with.
+    pub(crate) fn loader(&self) -> &FactLoader {
+        &self.gateway.reader.loader
     }
 
     /// Serves until `stop` is done. Then nothing new is begun, WebSockets are closed, and requests and pushes that run

@@ -4,11 +4,13 @@
 
 use std::path::Path;
 
+use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::process::Process;
 use tests::harness::process::free_port;
 use tests::harness::redis::RedisSetup;
+use tests::harness::repository::Repository;
 use tests::harness::reverse_proxy::Proxy;
 use tests::harness::reverse_proxy::Site;
 use tests::harness::strfry::STRFRY_CONF;
@@ -41,7 +43,7 @@ async fn all_is_well_behind(proxy: Proxy) {
         "{named:#?}"
     );
     let found = diagnosis.findings.len();
-    assert!(found >= 18, "{found} findings");
+    assert!(found >= 19, "{found} findings");
     let held: Vec<String> = redis(&site.world, &["KEYS", "{purgatory}:entry:*"]).await;
     assert!(held.is_empty(), "the probes were taken back: {held:?}");
 }
@@ -160,6 +162,91 @@ async fn mistakes_of_a_proxy_are_named() {
         let is_of_this_machine = |(name, _): &(&str, String)| OF_THIS_MACHINE.contains(name);
         assert!(others.iter().all(is_of_this_machine), "{check} only: {others:#?}");
     }
+}
+
+/// The time-outs that proxies come with are longer than a test may last: see `--silence-secs`.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_time_outs_of_a_proxy_are_named() {
+    for (edits, named) in [
+        (
+            &[("keepalive_timeout 5m;", "keepalive_timeout 2s;")][..],
+            "keepalive_timeout 5m",
+        ),
+        (
+            &[("client_body_timeout 2m;", "client_body_timeout 2s;")],
+            "client_body_timeout 2m",
+        ),
+        (
+            &[("proxy_read_timeout 1h;", "proxy_read_timeout 2s;")],
+            "proxy_read_timeout 1h",
+        ),
+    ] {
+        let site = Site::start_with(Proxy::Nginx, "127.0.0.1", edits).await;
+        let public = format!("--public-url=http://{}", site.authority);
+
+        let diagnosis = site.world.doctor(&[&public]).await;
+
+        let of_time_outs: Vec<_> = diagnosis
+            .named()
+            .into_iter()
+            .filter(|(check, _)| !OF_THIS_MACHINE.contains(check))
+            .collect();
+        assert_eq!(of_time_outs.len(), 1, "{diagnosis:#?}");
+        assert!(diagnosis.names("time-outs", named), "{diagnosis:#?}");
+    }
+}
+
+/// What nginx comes with: the next request within 75 s, and each part of a push within 60. It may wait as long for the
+/// relay, which pings a silent WebSocket before.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_outs_that_nginx_comes_with_are_named_and_none_of_caddy() {
+    let edits = [
+        "keepalive_timeout 5m;",
+        "client_body_timeout 2m;",
+        "proxy_read_timeout 1h;",
+    ]
+    .map(|text| (text, ""));
+    let nginx = Site::start_with(Proxy::Nginx, "127.0.0.1", &edits).await;
+    let caddy = Site::start(Proxy::Caddy).await;
+    let [of_nginx, of_caddy] = [&nginx, &caddy].map(|site| format!("--public-url=http://{}", site.authority));
+    let long = "--silence-secs=80";
+
+    let asked = ([of_nginx.as_str(), long], [of_caddy.as_str(), long]);
+    let (nginx, caddy) = tokio::join!(nginx.world.doctor(&asked.0), caddy.world.doctor(&asked.1));
+
+    for mend in ["keepalive_timeout 5m", "client_body_timeout 2m"] {
+        assert!(nginx.names("time-outs", mend), "{mend}: {nginx:#?}");
+    }
+    assert!(!nginx.names("time-outs", "proxy_read_timeout"), "{nginx:#?}");
+    let is_well = |finding: &serde_json::Value| finding["check"] == "time-outs" && finding["severity"] == "ok";
+    assert!(caddy.findings.iter().any(is_well), "{caddy:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_the_lists_that_match_nobody_are_named() {
+    let world = world().await;
+    let known = Repository::new("known");
+    let mut nostr = world.nostr().await;
+    assert!(nostr.send(&world.announcement(&known, now(), &[])).await.taken);
+    let [npub, nobody] = [known.npub(), Repository::new("nobody").npub()];
+    let list = world.folder().join("list");
+    let text = format!("# held\n{npub}\n{npub}/known\nknown\n{npub}/unknown # not that\n{nobody}\nunknown\n");
+    std::fs::write(&list, text).unwrap();
+    let at = |number: usize| format!("{}:{number} ", list.display());
+
+    let diagnosis = world.doctor(&[&format!("--repos-deny={}", list.display())]).await;
+
+    for (number, is_named) in [(2, false), (3, false), (4, false), (5, true), (6, true), (7, true)] {
+        assert_eq!(
+            diagnosis.names("lists", &at(number)),
+            is_named,
+            "{number}: {diagnosis:#?}"
+        );
+    }
+    assert!(
+        diagnosis.names("lists", "3 lines match nobody known here"),
+        "{diagnosis:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,16 +52,24 @@ impl Description {
             (false, Some(secs)) => format!("{} left", span(secs)),
             (false, None) => "its deadline has passed".to_owned(),
         };
+        let held_for = span(now.saturating_sub(entry.held_since));
+        let (status, releasing) = (entry.status.name(), entry.releasing_since);
+        let status = match (
+            entry.status.counts_as_served(),
+            releasing.map(|since| now.saturating_sub(since)),
+        ) {
+            (false, _) => format!("{status} for {held_for}"),
+            (true, Some(secs)) => format!("{status} for {}, held {held_for} ago", span(secs)),
+            (true, None) => format!("{status}, held {held_for} ago"),
+        };
         let mut text = format!(
-            "event       {}\nkind        {} ({})\nauthor      {}\nrepository  {}\nstatus      {} for {}, {ends}\n\
+            "event       {}\nkind        {} ({})\nauthor      {}\nrepository  {}\nstatus      {status}, {ends}\n\
              source      {}\n",
             event.id,
             kind_name(event.kind.as_u16()),
             event.kind.as_u16(),
             npub(&event.pubkey),
             repositories.join("\n            "),
-            entry.status.name(),
-            span(now.saturating_sub(entry.held_since)),
             plain(&entry.source),
         );
         for (place, need) in self.needs.iter().enumerate() {
@@ -81,6 +89,7 @@ impl Description {
             "author": npub(&entry.event.pubkey),
             "repositories": entry.coordinates.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "held_since": entry.held_since,
+            "releasing_since": entry.releasing_since,
             "deadline": (!entry.status.counts_as_served()).then_some(entry.deadline),
             "source": entry.source,
             "waiting_for": entry.waiting_for,

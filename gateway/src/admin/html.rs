@@ -105,7 +105,7 @@ fn item(row: &Row, now: u64) -> String {
     format!(
         "<li>{name} <span class=\"mark\">{}</span> <bdi>{}</bdi><br>waits for <bdi>{}</bdi>\
          <br><span class=\"quiet\">{}</span></li>",
-        row.status_name(),
+        row.status_for(now),
         escape(&row.short_repository()),
         escape(&row.waits_for),
         escape(&times.join(", ")),

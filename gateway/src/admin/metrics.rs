@@ -138,7 +138,7 @@ impl MetricsPage {
         let help = "Age of the oldest event that was read.";
         self.by("grasp_purgatory_oldest_seconds", "gauge", help, "status", oldest);
         let name = "grasp_purgatory_unreleased_seconds";
-        let help = "For how long the longest release has lasted, as this gateway has seen.";
+        let help = "For how long the longest release has lasted.";
         let longest = survey.unreleased_secs.iter().map(|(status, secs)| (*status, secs));
         self.by(name, "gauge", help, "status", longest);
         let name = "grasp_events_total";

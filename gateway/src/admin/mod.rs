@@ -22,4 +22,5 @@ pub(crate) mod repo;
 mod rows;
 pub(crate) mod survey;
 mod table;
+pub(crate) mod unmatched_lines;
 mod watch;

@@ -291,6 +291,7 @@ pub(crate) mod tests {
             deadline: 9,
             waiting_for: waiting_for.to_owned(),
             release_error: String::new(),
+            releasing_since: None,
             after: BTreeSet::new(),
         }
     }

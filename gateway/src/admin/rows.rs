@@ -31,6 +31,8 @@ pub(super) struct Row {
     pub(super) repositories: Vec<Coordinate>,
     /// Unix seconds; `None`: not recorded.
     pub(super) held_since: Option<u64>,
+    /// Unix seconds; `None`: it is not releasing, or that is not recorded.
+    pub(super) releasing_since: Option<u64>,
     /// `None`: it has none.
     deadline: Option<u64>,
     pub(super) waits_for: String,
@@ -50,6 +52,7 @@ impl Row {
             author: Some(entry.event.pubkey),
             repositories: entry.coordinates.iter().cloned().collect(),
             held_since: Some(entry.held_since),
+            releasing_since: entry.releasing_since,
             deadline: (!entry.status.counts_as_served()).then_some(entry.deadline),
             waits_for: excerpt(waits_for, WAITS_FOR_CHARS),
         }
@@ -64,6 +67,7 @@ impl Row {
             author: None,
             repositories: vec![placeholder.coordinate.clone()],
             held_since: None,
+            releasing_since: None,
             deadline: Some(placeholder.deadline),
             waits_for: format!("its event; commit {}", placeholder.commit_oid),
         }
@@ -83,6 +87,14 @@ impl Row {
     /// Returns its status in a word.
     pub(super) fn status_name(&self) -> &'static str {
         self.status.map_or("early", EntryStatus::name)
+    }
+
+    /// Returns its status, and for how long it is releasing, if it is and that is recorded.
+    pub(super) fn status_for(&self, now: u64) -> String {
+        match self.releasing_since {
+            Some(since) => format!("{} {}", self.status_name(), span(now.saturating_sub(since))),
+            None => self.status_name().to_owned(),
+        }
     }
 
     /// Returns its repository, or the first of them.
@@ -113,7 +125,7 @@ impl Row {
         vec![
             self.short_id(),
             self.kind.to_owned(),
-            self.status_name().to_owned(),
+            self.status_for(now),
             self.short_repository(),
             self.age(now),
             self.left(now),
@@ -130,6 +142,7 @@ impl Row {
             "author": self.author.as_ref().map(npub),
             "repositories": self.repositories.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "held_since": self.held_since,
+            "releasing_since": self.releasing_since,
             "deadline": self.deadline,
             "waits_for": self.waits_for,
         })
@@ -272,6 +285,7 @@ pub(crate) mod tests {
             author: None,
             repositories: Vec::new(),
             held_since: Some(since),
+            releasing_since: None,
             deadline: Some(100),
             waits_for: "a push\n".to_owned(),
         }
@@ -300,6 +314,12 @@ pub(crate) mod tests {
         assert!(lines[3].starts_with("There are more"));
         let json: Value = serde_json::from_str(&list(rows, 70, true, false)).unwrap();
         assert_eq!(json["entries"].as_array().unwrap().len(), 2);
+        let released = Row {
+            releasing_since: Some(60),
+            ..row('c', 5, EntryStatus::Releasing)
+        };
+        assert!(list(vec![released.clone()], 70, false, false).contains("releasing 10s"));
+        assert_eq!(released.to_json()["releasing_since"], 60);
         assert_eq!(json["entries"][0]["held_since"], 10);
     }
 

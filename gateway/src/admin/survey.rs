@@ -30,7 +30,7 @@ pub(crate) struct Survey {
     pub(super) refusals: Vec<(u64, NotedRefusal)>,
     /// How many events were accepted, held and refused.
     pub(super) decisions: Vec<DecisionCount>,
-    /// By status: for how many seconds the longest release has lasted, as this program has seen.
+    /// By status: for how many seconds the longest release has lasted.
     pub(super) unreleased_secs: BTreeMap<&'static str, u64>,
 }
 
@@ -73,13 +73,15 @@ async fn rows(purgatory: &Purgatory, waiting_max: usize, releasing_max: usize) -
     Ok(in_order(rows))
 }
 
-/// Since when events are releasing or stuck, as far as this program has seen.
+/// Since when events are releasing or stuck, as far as this program has seen: an earlier version beside it does not
+/// record that.
 #[derive(Debug, Default)]
 struct ReleasingSince(BTreeMap<EventId, Instant>);
 
 impl ReleasingSince {
-    /// Notes the rows of a survey at `now`. Returns by status for how many seconds the longest release has lasted.
-    fn note(&mut self, rows: &[Row], now: Instant) -> BTreeMap<&'static str, u64> {
+    /// Notes the rows of a survey at `now`, which the purgatory's clock shows as `unix_secs`. Returns by status for how
+    /// many seconds the longest release has lasted.
+    fn note(&mut self, rows: &[Row], now: Instant, unix_secs: u64) -> BTreeMap<&'static str, u64> {
         let before = std::mem::take(&mut self.0);
         let mut longest = BTreeMap::<_, u64>::new();
         for row in rows
@@ -88,8 +90,10 @@ impl ReleasingSince {
         {
             let since = before.get(&row.event_id).copied().unwrap_or(now);
             self.0.insert(row.event_id, since);
+            let recorded = row.releasing_since.map(|since| unix_secs.saturating_sub(since));
+            let lasts = recorded.unwrap_or_else(|| now.duration_since(since).as_secs());
             let secs = longest.entry(row.status_name()).or_default();
-            *secs = now.duration_since(since).as_secs().max(*secs);
+            *secs = lasts.max(*secs);
         }
         longest
     }
@@ -106,7 +110,7 @@ pub(crate) fn keep_surveying(purgatory: Purgatory) -> watch::Receiver<LastSurvey
         loop {
             let start = Instant::now();
             let survey = Survey::take(&purgatory).await.map(|survey| Survey {
-                unreleased_secs: releasing.note(&survey.rows, start),
+                unreleased_secs: releasing.note(&survey.rows, start, survey.counts.now),
                 ..survey
             });
             if sender.send(Some(survey)).is_err() {
@@ -159,7 +163,7 @@ mod tests {
     #[test]
     fn a_release_lasts_from_when_it_was_seen_first() {
         let (mut releasing, start) = (ReleasingSince::default(), Instant::now());
-        let mut seen = |secs, rows: &[Row]| releasing.note(rows, start + Duration::from_secs(secs));
+        let mut seen = |secs, rows: &[Row]| releasing.note(rows, start + Duration::from_secs(secs), 1000 + secs);
         let (held, now) = (row('a', 0, EntryStatus::Held), row('a', 0, EntryStatus::Releasing));
         let stuck = row('b', 0, EntryStatus::Stuck);
 
@@ -168,7 +172,14 @@ mod tests {
         let both = seen(70, &[now.clone(), stuck]);
         assert_eq!(both, BTreeMap::from([("releasing", 60), ("stuck", 0)]));
         assert_eq!(seen(80, &[]), BTreeMap::new());
-        assert_eq!(seen(90, &[now]), BTreeMap::from([("releasing", 0)]));
+        assert_eq!(seen(90, std::slice::from_ref(&now)), BTreeMap::from([("releasing", 0)]));
+        let mut recorded = now;
+        recorded.releasing_since = Some(1010);
+        assert_eq!(
+            seen(95, &[recorded]),
+            BTreeMap::from([("releasing", 85)]),
+            "whoever saw it first"
+        );
     }
 
     /// Where more events waited than one survey reads, it read none that was releasing.

@@ -24,6 +24,8 @@ use crate::background::RETRY_PAUSE;
 use crate::background::live_work::mark_page;
 use crate::background::recheck::mark_dirty;
 use crate::background::relay_history::RelayHistory;
+use crate::command_error::causes;
+use crate::logged::Repeats;
 use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
@@ -58,8 +60,11 @@ async fn catch_up(reconciler: &Reconciler, mut missed: UnboundedReceiver<u64>) {
             since = since.min(another);
         }
         let mut history = RelayHistory::since(followed(), since);
+        let repeats = Repeats::default();
         while let Err(error) = mark_some(reconciler, &mut history).await {
-            tracing::warn!(error = logged(&error), "cannot catch up with the relay, will try again");
+            if repeats.is_due(causes(&error)) {
+                tracing::warn!(error = logged(&error), "cannot catch up with the relay, will try again");
+            }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }

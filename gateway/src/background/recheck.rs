@@ -17,6 +17,8 @@ use crate::background::live_work::mark_staged;
 use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
 use crate::background::retention::sweep;
+use crate::command_error::causes;
+use crate::logged::Repeats;
 use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
@@ -46,8 +48,11 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
     for coordinate in coordinates {
         reconciler.changes.note(coordinate);
     }
+    let repeats = Repeats::default();
     while let Err(error) = reconciler.loader.purgatory.mark_dirty(coordinates).await {
-        tracing::warn!(error = logged(&error), "cannot mark coordinates dirty, will try again");
+        if repeats.is_due(causes(&error)) {
+            tracing::warn!(error = logged(&error), "cannot mark coordinates dirty, will try again");
+        }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -114,8 +119,11 @@ async fn until_taken<'p, M: Future<Output = Result<(), ReconcileError>>>(
     page: &'p [Coordinate],
     mark: impl Fn(&'p Reconciler, &'p [Coordinate]) -> M,
 ) {
+    let repeats = Repeats::default();
     while let Err(error) = mark(reconciler, page).await {
-        tracing::warn!(error = logged(&error), "cannot re-check repositories, will try again");
+        if repeats.is_due(causes(&error)) {
+            tracing::warn!(error = logged(&error), "cannot re-check repositories, will try again");
+        }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }

@@ -27,6 +27,8 @@ use crate::background::live_work::mark_repositories;
 use crate::background::live_work::mark_staged;
 use crate::background::relay_history::RelayHistory;
 use crate::background::retention::STATELESS;
+use crate::command_error::causes;
+use crate::logged::Repeats;
 use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
@@ -64,11 +66,20 @@ pub(super) fn loss(known: Option<&str>, found: &Epoch) -> Loss {
 ///
 /// # Errors
 /// See [`ReconcileError`].
-pub(super) async fn recover(reconciler: &Reconciler, loss: Loss, found: &Epoch) -> Result<String, ReconcileError> {
+pub(super) async fn recover(
+    reconciler: &Reconciler,
+    loss: Loss,
+    found: &Epoch,
+    waits: &Repeats,
+) -> Result<String, ReconcileError> {
     for release in reconciler.publisher.in_flight() {
         restore(reconciler, release).await?;
     }
-    let recovery = Recovery { reconciler, found };
+    let recovery = Recovery {
+        reconciler,
+        found,
+        waits,
+    };
     let done = async {
         match loss {
             Loss::Nothing | Loss::OnlyOwnReleases => return Err(Stopped::Overtaken),
@@ -114,6 +125,8 @@ impl From<ReconcileError> for Stopped {
 struct Recovery<'r> {
     reconciler: &'r Reconciler,
     found: &'r Epoch,
+    /// What was logged of why it waits.
+    waits: &'r Repeats,
 }
 
 impl<'r> Recovery<'r> {
@@ -223,10 +236,12 @@ impl<'r> Recovery<'r> {
         if !error.is_of_a_neighbour() {
             return Err(error.into());
         }
-        tracing::warn!(
-            error = logged(&error),
-            "cannot restore what Redis has lost, will continue"
-        );
+        if self.waits.is_due(causes(&error)) {
+            tracing::warn!(
+                error = logged(&error),
+                "cannot restore what Redis has lost, will continue"
+            );
+        }
         tokio::time::sleep(RETRY_PAUSE).await;
         match self.check_epoch().await {
             // It is away.

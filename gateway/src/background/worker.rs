@@ -28,6 +28,8 @@ use crate::background::reconcile_pull_requests::reconcile_pull_requests;
 use crate::background::recovery::Loss;
 use crate::background::recovery::loss;
 use crate::background::recovery::recover;
+use crate::command_error::causes;
+use crate::logged::Repeats;
 use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
@@ -90,6 +92,10 @@ struct Worker {
     epoch: Option<String>,
     /// Recovers from the loss of an epoch; returns the name of the next one if that succeeded.
     recovery: JoinSet<Option<String>>,
+    /// What was logged of a recovery that does not succeed yet.
+    recovery_log: Arc<Repeats>,
+    /// What was logged of an outage of the purgatory.
+    outage_log: Repeats,
 }
 
 impl Worker {
@@ -103,6 +109,8 @@ impl Worker {
             publishing: JoinSet::new(),
             epoch: None,
             recovery: JoinSet::new(),
+            recovery_log: Arc::default(),
+            outage_log: Repeats::default(),
         }
     }
 
@@ -110,9 +118,14 @@ impl Worker {
         let mut notifications = self.reconciler.loader.purgatory.notifications();
         loop {
             let pause = match self.step().await {
-                Ok(()) => TICK,
+                Ok(()) => {
+                    self.outage_log.end();
+                    TICK
+                }
                 Err(error) => {
-                    tracing::warn!(error = logged(&error), "the purgatory does not answer");
+                    if self.outage_log.is_due(causes(&error)) {
+                        tracing::warn!(error = logged(&error), "the purgatory does not answer");
+                    }
                     RETRY_PAUSE
                 }
             };
@@ -172,12 +185,15 @@ impl Worker {
         }
         let found = self.reconciler.loader.purgatory.epoch().await?;
         match loss(self.epoch.as_deref(), &found) {
-            Loss::Nothing => self.epoch = Some(found.name),
+            Loss::Nothing => {
+                self.recovery_log.end();
+                self.epoch = Some(found.name);
+            }
             loss @ (Loss::OnlyOwnReleases | Loss::LastWrites | Loss::Everything) => {
                 let was_known = self.epoch.is_some();
-                let reconciler = Arc::clone(&self.reconciler);
+                let (reconciler, log) = (Arc::clone(&self.reconciler), Arc::clone(&self.recovery_log));
                 self.recovery
-                    .spawn(async move { try_to_recover(&reconciler, loss, &found, was_known).await });
+                    .spawn(async move { try_to_recover(&reconciler, loss, &found, was_known, &log).await });
             }
         }
         Ok(())
@@ -229,8 +245,15 @@ impl Worker {
 }
 
 /// Returns the name of the epoch that begins after the recovery; `None`: the recovery failed.
-async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_known: bool) -> Option<String> {
+async fn try_to_recover(
+    reconciler: &Reconciler,
+    loss: Loss,
+    found: &Epoch,
+    was_known: bool,
+    log: &Repeats,
+) -> Option<String> {
     match loss {
+        _ if !log.is_due(format!("{loss:?} {found:?}")) => {}
         // A new server begins with an empty Redis.
         Loss::Everything if was_known => {
             tracing::error!("Redis has lost all held events: their authors must send them again");
@@ -240,16 +263,18 @@ async fn try_to_recover(reconciler: &Reconciler, loss: Loss, found: &Epoch, was_
             tracing::info!(?loss, "a new epoch of the purgatory begins");
         }
     }
-    match recover(reconciler, loss, found).await {
+    match recover(reconciler, loss, found, log).await {
         Ok(epoch) => {
             tracing::info!(epoch, "restored what this gateway knew");
             Some(epoch)
         }
         Err(error) => {
-            tracing::warn!(
-                error = logged(&error),
-                "cannot restore what Redis has lost, will try again"
-            );
+            if log.is_due(causes(&error)) {
+                tracing::warn!(
+                    error = logged(&error),
+                    "cannot restore what Redis has lost, will try again"
+                );
+            }
             tokio::time::sleep(RETRY_PAUSE).await;
             None
         }

@@ -1,10 +1,6 @@
 //! Requests of this gateway to its relay that come back to it: `relay-url` leads here, by way of a reverse proxy.
 //! Passed on, each would come back again, until there are no descriptors left.
 
-use std::time::Duration;
-use std::time::Instant;
-
-use parking_lot::Mutex;
 use shared::relay_client::SENDER_HEADER;
 use shared::relay_client::own_mark;
 use warp::http::HeaderMap;
@@ -12,11 +8,12 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::http::reply;
+use crate::logged::Repeats;
 
 /// Refuses what comes back.
 #[derive(Default)]
 pub(crate) struct OwnRequests {
-    logged: Mutex<Option<Instant>>,
+    logged: Repeats,
 }
 
 impl OwnRequests {
@@ -25,9 +22,7 @@ impl OwnRequests {
     pub(crate) fn refuse(&self, headers: &HeaderMap) -> Option<Response> {
         let mut senders = headers.get_all(SENDER_HEADER).into_iter();
         senders.find(|sender| *sender == own_mark())?;
-        let mut logged = self.logged.lock();
-        if logged.is_none_or(|at| at.elapsed() >= LOGGED_EVERY) {
-            *logged = Some(Instant::now());
+        if self.logged.is_due(String::new()) {
             tracing::error!(
                 "relay-url leads back to this gateway, by way of the reverse proxy: it must name strfry, by the address in \
                  strfry.conf (relay.bind and relay.port), such as ws://127.0.0.1:7777; then restart the gateway and strfry"
@@ -37,5 +32,3 @@ impl OwnRequests {
         Some(reply::text(StatusCode::LOOP_DETECTED, text))
     }
 }
-
-const LOGGED_EVERY: Duration = Duration::from_secs(60);

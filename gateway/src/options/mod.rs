@@ -30,6 +30,9 @@ use shared::options::read_options::read_options;
 use shared::options::read_options::with_variables;
 use shared::options::read_options::with_variables_for;
 use shared::options::values::Expected;
+use shared::options::values::HumanDuration;
+use shared::options::values::seconds;
+use shared::options::values::secs;
 use url::Url;
 
 use crate::declare::DeclareOptions;
@@ -132,7 +135,16 @@ fn is_about_redis(long: &str) -> bool {
 
 /// For a command that takes the server's options: those of the server.
 fn is_of_server(long: &str) -> bool {
-    let own = ["all", "by", "json", "owner", "public-url", "refs-only", "wait-secs"];
+    let own = [
+        "all",
+        "by",
+        "json",
+        "owner",
+        "public-url",
+        "refs-only",
+        "silence-secs",
+        "wait-secs",
+    ];
     !own.contains(&long)
 }
 
@@ -168,12 +180,20 @@ pub(crate) struct DoctorOptions {
     /// Where clients reach the server [default: the domain, by https unless it has a port].
     #[arg(long, value_name = "http[s]://HOST[:PORT]", value_parser = public_url)]
     pub(crate) public_url: Option<Url>,
+    /// For how long connections are left silent, to find the time-outs of a reverse proxy: 80 finds those that nginx
+    /// comes with.
+    #[arg(long = "silence-secs", value_name = "SECS", value_parser = seconds(1..=SILENCE_SECS_MAX),
+          default_value_t = secs(5))]
+    pub(crate) silence: HumanDuration,
     /// Answer in JSON, for scripts.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) server: GatewayOptions,
 }
+
+/// The gateway itself keeps a connection for 5 minutes.
+const SILENCE_SECS_MAX: u64 = 240;
 
 fn public_url(text: &str) -> Result<Url, Expected> {
     let url = Url::parse(text).ok().filter(|url| {

@@ -102,12 +102,11 @@ impl Layout {
 
     /// Returns where the repository of `coordinate` is, or would be.
     pub(crate) fn repository(&self, coordinate: &Coordinate) -> PathBuf {
-        self.repositories_of(&coordinate.owner)
-            .join(format!("{}.git", disk_name(&coordinate.identifier)))
+        repository_below(&self.inner.root, coordinate)
     }
 
     pub(super) fn repositories_of(&self, owner: &PublicKey) -> PathBuf {
-        self.inner.root.join(REPOSITORIES).join(owner.to_hex())
+        repositories_below(&self.inner.root, owner)
     }
 
     /// Returns the directory of everything staged for `coordinate`. The identifier is the first component, because a
@@ -202,6 +201,16 @@ impl Drop for Inner {
             tracing::debug!(%error, "could not remove the lock of this instance");
         }
     }
+}
+
+/// Returns where the repository of `coordinate` is below a data directory, or would be.
+pub(crate) fn repository_below(data_dir: &Path, coordinate: &Coordinate) -> PathBuf {
+    repositories_below(data_dir, &coordinate.owner).join(format!("{}.git", disk_name(&coordinate.identifier)))
+}
+
+/// Returns where the repositories of an owner are below a data directory.
+pub(crate) fn repositories_below(data_dir: &Path, owner: &PublicKey) -> PathBuf {
+    data_dir.join(REPOSITORIES).join(owner.to_hex())
 }
 
 /// Returns the file name of `identifier`: its percent-encoded form, or `~` and the SHA-256 of a longer one.

@@ -73,6 +73,9 @@ pub struct Entry {
     /// The events that it is ordered after, see [`Release::after`](super::Release::after); empty unless it is
     /// releasing.
     pub after: BTreeSet<EventId>,
+    /// Since when it is releasing, unix seconds by the store's clock. `None`: it is not, or an earlier version of the
+    /// gateway has begun to release it.
+    pub releasing_since: Option<u64>,
 }
 
 /// A PR commit that was pushed before its event. Its objects are staged, and neither fetched nor listed.

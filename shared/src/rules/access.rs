@@ -28,6 +28,17 @@ pub struct AccessList {
     identifiers: BTreeSet<Identifier>,
 }
 
+/// What a line of a list names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListedName {
+    /// An author, with all repositories.
+    Owner(PublicKey),
+    /// One repository.
+    Repository(Coordinate),
+    /// The repositories of this name, of all owners.
+    Identifier(Identifier),
+}
+
 /// A malformed line of a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {number}: {text:?} {fault}")]
@@ -94,25 +105,35 @@ impl FromStr for AccessList {
 
     fn from_str(text: &str) -> Result<Self, AccessListError> {
         let mut list = Self::default();
-        for (number, line) in entries(text) {
-            let error = || {
-                error(
-                    number,
-                    line,
-                    "is neither a key (npub, nprofile, hex) nor key/identifier nor an identifier",
-                )
-            };
-            match line.split_once('/') {
-                Some((key, identifier)) => drop(list.repositories.insert(Coordinate {
-                    owner: key_of(key).ok_or_else(error)?,
-                    identifier: identifier.parse().map_err(|_| error())?,
-                })),
-                None if looks_like_key(line) => drop(list.owners.insert(key_of(line).ok_or_else(error)?)),
-                None => drop(list.identifiers.insert(line.parse().map_err(|_| error())?)),
+        for (_, name) in listed_names(text) {
+            match name? {
+                ListedName::Owner(owner) => drop(list.owners.insert(owner)),
+                ListedName::Repository(repository) => drop(list.repositories.insert(repository)),
+                ListedName::Identifier(identifier) => drop(list.identifiers.insert(identifier)),
             }
         }
         Ok(list)
     }
+}
+
+/// Returns what the lines of a list name, with their numbers from 1.
+pub fn listed_names(text: &str) -> impl Iterator<Item = (usize, Result<ListedName, AccessListError>)> {
+    entries(text).map(|(number, line)| {
+        let expected = "is neither a key (npub, nprofile, hex) nor key/identifier nor an identifier";
+        let name = name_of(line).ok_or_else(|| error(number, line, expected));
+        (number, name)
+    })
+}
+
+fn name_of(line: &str) -> Option<ListedName> {
+    Some(match line.split_once('/') {
+        Some((key, identifier)) => ListedName::Repository(Coordinate {
+            owner: key_of(key)?,
+            identifier: identifier.parse().ok()?,
+        }),
+        None if looks_like_key(line) => ListedName::Owner(key_of(line)?),
+        None => ListedName::Identifier(line.parse().ok()?),
+    })
 }
 
 /// Returns the lines of a list that name something, with their numbers from 1.

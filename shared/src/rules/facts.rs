@@ -601,6 +601,7 @@ pub(crate) mod tests {
                 deadline,
                 waiting_for: String::new(),
                 release_error: String::new(),
+                releasing_since: None,
                 after: BTreeSet::new(),
             }));
             self

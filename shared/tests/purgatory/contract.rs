@@ -138,6 +138,7 @@ async fn a_held_event_is_read_whole_and_its_coordinate_is_dirty(p: Fixture) {
             deadline: entry.held_since + 60,
             waiting_for: String::new(),
             release_error: String::new(),
+            releasing_since: None,
             after: ids([]),
         }
     );
@@ -857,16 +858,22 @@ async fn releasing_keeps_what_only_the_held_entry_knew(p: Fixture) {
     let notes = BTreeMap::from([(event.id, "oid".to_owned())]);
     p.purgatory.note_waiting(&notes).await.unwrap();
     let held = p.entry(&event).await.unwrap();
+    let held_since = held.held_since;
 
     let leased = p.purgatory.mark_releasing(&[release(&event)], LONG).await;
 
     assert_eq!(leased.unwrap().leased.len(), 1);
+    let releasing = p.entry(&event).await.unwrap();
+    let since = releasing.releasing_since.unwrap();
     let expected = Entry {
         status: EntryStatus::Releasing,
         waiting_for: String::new(),
+        releasing_since: Some(since),
         ..held
     };
-    assert_eq!(p.entry(&event).await, Some(expected));
+    assert_eq!(releasing, expected);
+    let now = p.purgatory.counts().await.unwrap().now;
+    assert!(held_since <= since && since <= now, "{held_since} {since} {now}");
 }
 
 async fn a_releasing_entry_is_neither_overdue_nor_expired_nor_ended_nor_extended(p: Fixture) {

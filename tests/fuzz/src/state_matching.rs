@@ -446,6 +446,7 @@ fn entry(event: Event, status: EntryStatus) -> Entry {
         deadline: 2000,
         waiting_for: String::new(),
         release_error: String::new(),
+        releasing_since: None,
         after: BTreeSet::new(),
     }
 }

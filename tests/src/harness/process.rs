@@ -201,11 +201,14 @@ pub async fn shell(command: &str, input: &str) -> String {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).await.unwrap();
     drop(stdin);
-    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
+    let output = tokio::time::timeout(SHELL_MAX, child.wait_with_output()).await;
     let output = output.expect("it does not end").unwrap();
     assert!(output.status.success(), "{command}: {}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// The doctor waits for a minute and a half where a test wants long time-outs found.
+const SHELL_MAX: Duration = Duration::from_secs(180);
 
 /// Returns a port that is free, and that the system gives to nobody else for a minute: a connection to it was closed
 /// here first, and waits (TIME_WAIT). Whoever names the port, as servers do with `SO_REUSEADDR`, can have it.

@@ -321,6 +321,7 @@ impl World {
             deadline,
             waiting_for: String::new(),
             release_error: String::new(),
+            releasing_since: None,
             after: BTreeSet::new(),
         })
     }

@@ -2,6 +2,7 @@
 //! each problem with the command that corrects it. One row for each check.
 
 mod host;
+mod lists;
 mod observation;
 mod patient;
 mod probe;
@@ -9,6 +10,7 @@ mod public;
 mod redis;
 mod relay;
 mod strfry;
+mod time_outs;
 
 use std::future::ready;
 use std::pin::Pin;
@@ -30,7 +32,7 @@ type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
 type Check = (&'static str, for<'p> fn(&'p Patient<'_>) -> Findings<'p>);
 
 /// In the order in which the parts need each other: the first that is wrong often explains the rest.
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 20] = [
     ("data directory", |patient| {
         Box::pin(ready(host::data_directory(patient)))
     }),
@@ -46,6 +48,7 @@ const CHECKS: [Check; 18] = [
     ("large and old states", |patient| Box::pin(strfry::limits(patient))),
     ("strfry import", |patient| Box::pin(strfry::import(patient))),
     ("agreement", |patient| Box::pin(relay::agreement(patient))),
+    ("lists", |patient| Box::pin(lists::matched(patient))),
     ("domain", |patient| Box::pin(public::reached(patient))),
     ("git over http", |patient| Box::pin(public::git(patient))),
     ("size of pushes", |patient| Box::pin(public::body_size(patient))),
@@ -55,6 +58,7 @@ const CHECKS: [Check; 18] = [
     ("websocket and client address", |patient| {
         Box::pin(public::client_address(patient))
     }),
+    ("time-outs", |patient| Box::pin(time_outs::time_outs(patient))),
 ];
 
 /// Runs all checks.
@@ -64,10 +68,11 @@ const CHECKS: [Check; 18] = [
 pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, CommandError> {
     let patient = Patient::admit(options).await?;
     let mut diagnosis = Diagnosis::default();
+    let check_max = CHECK_MAX + patient.silence;
     for (name, run) in CHECKS {
-        let found = timeout(CHECK_MAX, run(&patient)).await;
+        let found = timeout(check_max, run(&patient)).await;
         let found = found.unwrap_or_else(|_| {
-            let text = format!("this check did not end within {} s", CHECK_MAX.as_secs());
+            let text = format!("this check did not end within {} s", check_max.as_secs());
             vec![Observation::wrong(text, "see whether the service that it checks hangs")]
         });
         diagnosis.0.extend(found.into_iter().map(|finding| (name, finding)));
@@ -84,5 +89,5 @@ pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, Comman
     })
 }
 
-/// For one check.
+/// For one check, beside the time in which connections are silent.
 const CHECK_MAX: Duration = Duration::from_secs(30);

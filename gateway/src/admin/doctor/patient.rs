@@ -1,5 +1,7 @@
 //! The server that the doctor checks.
 
+use std::time::Duration;
+
 use shared::load_facts::FactLoader;
 use shared::rules::Service;
 use tokio::sync::OnceCell;
@@ -17,6 +19,8 @@ pub(super) struct Patient<'o> {
     pub(super) service: Service,
     /// Where clients reach it.
     pub(super) public_url: Url,
+    /// For how long connections to it are left silent.
+    pub(super) silence: Duration,
     /// The purgatory beside strfry; `None`: the built-in relay and memory.
     pub(super) behind: Option<FactLoader>,
     /// An announcement that was sent to the relay.
@@ -46,6 +50,7 @@ impl<'o> Patient<'o> {
             options: server,
             service,
             public_url,
+            silence: *options.silence,
             behind,
             probe: OnceCell::new(),
         })

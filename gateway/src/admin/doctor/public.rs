@@ -69,7 +69,7 @@ fn broken_path(patient: &Patient<'_>, status: StatusCode) -> Option<Observation>
     })
 }
 
-fn not_reached(patient: &Patient<'_>, error: &OutsideError) -> Observation {
+pub(super) fn not_reached(patient: &Patient<'_>, error: &OutsideError) -> Observation {
     let url = &patient.public_url;
     Observation::wrong(
         format!("{url} is not reached: {error}"),
@@ -148,7 +148,7 @@ pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-fn push(path: &str) -> hyper::http::request::Builder {
+pub(super) fn push(path: &str) -> hyper::http::request::Builder {
     Request::post(format!("{path}/git-receive-pack"))
         .header(header::CONTENT_TYPE, "application/x-git-receive-pack-request")
 }
@@ -189,7 +189,7 @@ pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-fn no_upgrade(patient: &Patient<'_>, error: &WebSocketError) -> Observation {
+pub(super) fn no_upgrade(patient: &Patient<'_>, error: &WebSocketError) -> Observation {
     let status = if let WebSocketError::Http(answer) = error {
         Some(answer.status())
     } else {
@@ -225,7 +225,7 @@ fn judge_source(source: &str, own: IpAddr) -> Observation {
 }
 
 /// Returns the path of the probe's repository, if it is held here.
-fn held_path(patient: &Patient<'_>) -> Option<String> {
+pub(super) fn held_path(patient: &Patient<'_>) -> Option<String> {
     let probe = patient
         .probe
         .get()
@@ -233,7 +233,7 @@ fn held_path(patient: &Patient<'_>) -> Option<String> {
     Some(repository_path(&probe.repository))
 }
 
-fn nothing() -> ProbeBody {
+pub(super) fn nothing() -> ProbeBody {
     Full::default().map_err(|never| match never {}).boxed()
 }
 

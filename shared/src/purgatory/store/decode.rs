@@ -44,7 +44,7 @@ type RawReading = (
     String,
     Vec<(String, u64)>,
     Vec<(String, Vec<String>)>,
-    Vec<[String; 9]>,
+    Vec<[String; 10]>,
     Vec<[String; 4]>,
     usize,
     String,
@@ -193,7 +193,7 @@ pub(super) fn leased(raw: Vec<(String, u64, String)>) -> Result<Vec<Leased>, Mal
 }
 
 /// Reads the answer of `entries_page.lua`.
-pub(super) fn entries(raw: Vec<[String; 9]>) -> Result<Vec<Entry>, Malformed> {
+pub(super) fn entries(raw: Vec<[String; 10]>) -> Result<Vec<Entry>, Malformed> {
     raw.into_iter().map(entry).collect()
 }
 
@@ -240,7 +240,7 @@ pub(super) fn refusals(raw: Vec<(u64, String)>) -> Result<Vec<(u64, NotedRefusal
     raw.into_iter().map(read).collect()
 }
 
-fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
+fn entry(fields: [String; 10]) -> Result<Entry, Malformed> {
     let [
         json,
         coordinates,
@@ -251,6 +251,7 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
         waiting_for,
         release_error,
         after,
+        releasing_since,
     ] = fields;
     let event = event(&json)?;
     let of = event.id.to_hex();
@@ -263,6 +264,10 @@ fn entry(fields: [String; 9]) -> Result<Entry, Malformed> {
         waiting_for,
         release_error,
         after: id_set(&event, &after)?,
+        releasing_since: match releasing_since.as_str() {
+            "" => None,
+            since => Some(time(&of, "releasing_since", since)?),
+        },
         event,
     })
 }

@@ -111,6 +111,7 @@ mod tests {
             deadline: 1,
             waiting_for: String::new(),
             release_error: "blocked: no".to_owned(),
+            releasing_since: None,
             after: after.iter().map(|event| event.id).collect(),
         }
     }

@@ -19,6 +19,7 @@ use crate::fixture::Served;
 use crate::fixture::in_both_worlds;
 
 in_both_worlds!(
+    a_line_of_a_list_that_matches_nobody_known_is_named_once,
     an_author_is_denied_by_any_form_of_the_key,
     a_hang_up_reads_the_lists_again_and_ends_nothing
 );
@@ -54,6 +55,36 @@ async fn an_author_is_denied_by_any_form_of_the_key(kind: Kind) {
     })
     .await;
     assert!(world.gateway_log().contains("an-identifier"));
+}
+
+/// Who was banned by a key with a mistake in it went on, and nothing told the operator.
+async fn a_line_of_a_list_that_matches_nobody_known_is_named_once(kind: Kind) {
+    let world = denying(kind).await;
+    let mut nostr = world.nostr().await;
+    let [pushed, held] = [
+        Served::new(&world, &mut nostr, "r").await.repository,
+        Repository::new("held"),
+    ];
+    assert!(nostr.send(&world.announcement(&held, now(), &[])).await.taken);
+    let nobody = Repository::new("nobody").npub();
+    let [pushed, held] = [pushed.npub(), held.npub()];
+    let named = |number: usize| format!("{}:{number} npub1", world.denied_authors().display());
+
+    std::fs::write(world.denied_authors(), format!("{pushed}\n{held}\n{nobody}\n")).unwrap();
+
+    eventually("it is named with file and number", async || {
+        world.gateway_log().contains(&named(3))
+    })
+    .await;
+    shell(&format!("kill -s HUP {}", world.gateway_id()), "").await;
+    std::fs::write(world.denied_authors(), format!("{nobody}\n{nobody}\n{pushed}\n")).unwrap();
+    eventually("so is one of the next content", async || {
+        world.gateway_log().contains(&named(1))
+    })
+    .await;
+    let log = world.gateway_log();
+    let count = |number| log.matches(&named(number)).count();
+    assert_eq!([count(1), count(2), count(3)], [1, 1, 1], "{log}");
 }
 
 async fn denying(kind: Kind) -> World {

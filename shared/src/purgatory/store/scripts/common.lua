@@ -562,10 +562,10 @@ local function ids_before(id, entry)
 end
 
 -- What a reader gets of an entry: event JSON, coordinates (JSON array), status, source, held_since, deadline,
--- waiting_for, release_error, after (JSON array of ids). The first is nothing where there is no such entry.
+-- waiting_for, release_error, after (JSON array of ids), releasing_since. The first is nothing where there is no such entry.
 local function entry_fields(id)
   local fields = redis.call('HMGET', K.entry .. id, 'event', 'coordinates', 'status', 'source', 'held_since', 'deadline',
-    'waiting_for', 'release_error', 'after', 'author', 'created_at', 'kind')
+    'waiting_for', 'release_error', 'after', 'releasing_since', 'author', 'created_at', 'kind')
   local kind, created_at, author = table.remove(fields), table.remove(fields), table.remove(fields)
   if fields[1] then
     fields[1] = whole_event(id, fields[1], author, fields[2], created_at, kind)
@@ -575,7 +575,7 @@ local function entry_fields(id)
     local first = ids_before(id, { author = author, after = cjson.decode(fields[9]) })[1]
     fields[7] = first and 'event ' .. first
   end
-  for place, empty in pairs({ [2] = '[]', [4] = '', [7] = '', [8] = '', [9] = '[]' }) do
+  for place, empty in pairs({ [2] = '[]', [4] = '', [7] = '', [8] = '', [9] = '[]', [10] = '' }) do
     fields[place] = fields[place] or empty
   end
   return fields
@@ -593,7 +593,7 @@ local function release_behind(id)
         end
       end
       clear_deadline(other, entry)
-      set_fields(other, 'status', 'releasing', 'waiting_for', '')
+      set_fields(other, 'status', 'releasing', 'waiting_for', '', 'releasing_since', decimal(NOW))
       set_releasing_after(other, ids_as_json(after))
       redis.call('ZADD', K.releasing, decimal(NOW), other)
       wake()

@@ -37,7 +37,8 @@ for first = 3, #ARGV, 7 do
       set_fields(id, 'held_since', decimal(NOW), 'deadline', decimal(NOW))
     end
     set_event(id, entry, ARGV[first + 1], ARGV[first + 5])
-    set_fields(id, 'status', 'releasing', 'waiting_for', '', 'lease', '')
+    local since = old and is_releasing(old) and {} or { 'releasing_since', decimal(NOW) }
+    set_fields(id, 'status', 'releasing', 'waiting_for', '', 'lease', '', unpack(since))
     set_releasing_after(id, ARGV[first + 6])
     add_to_indices(id, entry)
     redis.call('ZADD', K.releasing, decimal(NOW), id)
