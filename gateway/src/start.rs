@@ -421,7 +421,7 @@ async fn relay(
     let database = data_dir.join("relay");
     let limits = RelayLimits {
         connections_max: options.server_limits.websockets_max + OWN_RELAY_CONNECTIONS,
-        ..RelayLimits::default()
+        ..options.server_limits.of_relay()
     };
     let relay = RelayServer::start(listener, &database, policy, limits)
         .await

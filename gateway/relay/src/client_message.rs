@@ -8,6 +8,7 @@ use nostr::types::Timestamp;
 use serde_json::Value;
 
 use crate::limits::RelayLimits;
+use crate::limits::SUBSCRIPTION_ID_BYTES_MAX;
 use crate::request_size::RequestSize;
 use crate::shares::TooManyFilters;
 use crate::validate::InvalidEvent;
@@ -182,8 +183,6 @@ fn is_hex_64(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Longest subscription id (NIP-01).
-const SUBSCRIPTION_ID_BYTES_MAX: usize = 64;
 /// Most tag names in one filter (strfry `filters.h`).
 const TAG_NAMES_MAX: usize = 3;
 

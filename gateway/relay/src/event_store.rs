@@ -17,6 +17,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future;
@@ -37,6 +38,7 @@ use shared::nip01::tag_values;
 use tokio::sync::Semaphore;
 
 use crate::expirations::Expirations;
+use crate::old_expirations::OldExpirations;
 use crate::validate::is_expired;
 
 #[derive(Debug)]
@@ -47,6 +49,7 @@ pub(super) struct EventStore {
     /// Events are parsed by few readers at a time, whatever they wait for.
     parsers: Semaphore,
     expirations: Expirations,
+    directory: PathBuf,
     /// How many ids the database has returned.
     #[cfg(test)]
     found: std::sync::atomic::AtomicUsize,
@@ -54,9 +57,10 @@ pub(super) struct EventStore {
 
 impl EventStore {
     /// Opens the database in a directory, which is made if need be.
-    pub(super) async fn open(directory: &Path) -> Result<Self, DatabaseError> {
+    pub(super) async fn open(directory: &Path, bytes_max: usize) -> Result<Self, DatabaseError> {
         let database = NostrLmdb::builder(directory)
             .max_readers(READERS_MAX)
+            .map_size(bytes_max)
             .process_nip09(false)
             // strfry does not know NIP-62 either.
             .process_nip62(false)
@@ -67,6 +71,7 @@ impl EventStore {
             readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
             parsers: Semaphore::new(PARSERS_MAX),
             expirations: Expirations::open(&directory.join("expirations")).await?,
+            directory: directory.to_owned(),
             #[cfg(test)]
             found: std::sync::atomic::AtomicUsize::default(),
         })
@@ -140,6 +145,21 @@ impl EventStore {
         let expired: Vec<EventId> = expired.iter().map(|event| event.id).collect();
         self.delete(&expired).await?;
         Ok(live)
+    }
+
+    #[cfg(test)]
+    pub(super) async fn count_all(&self) -> usize {
+        self.database.count(Filter::new()).await.unwrap()
+    }
+
+    /// Notes when events expire that an earlier build stored, unless that is done.
+    pub(super) async fn note_old_expirations(&self) {
+        let walk = OldExpirations::resume(&self.database, &self.expirations, &self.directory.join("expirations"));
+        if let Some(walk) = walk
+            && let Err(error) = walk.note_all().await
+        {
+            tracing::error!(%error, "cannot note when old events expire: the next start continues");
+        }
     }
 
     /// Deletes events soon after they have expired, without end.
@@ -374,7 +394,8 @@ mod tests {
 
     async fn store() -> (EventStore, TempDir) {
         let directory = tempfile::tempdir().unwrap();
-        (EventStore::open(directory.path()).await.unwrap(), directory)
+        let store = EventStore::open(directory.path(), 1 << 30).await.unwrap();
+        (store, directory)
     }
 
     fn event(keys: &Keys, kind: u16, created_at: u64, tags: &[[&str; 2]]) -> Event {

@@ -21,10 +21,7 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::connection;
 use crate::connection::Relay;
@@ -118,12 +115,7 @@ fn upgrade(mut request: Request<Incoming>, peer: SocketAddr, relay: Arc<Relay>, 
         let Ok(upgraded) = hyper::upgrade::on(&mut request).await else {
             return;
         };
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER_BYTES)
-            .max_message_size(Some(relay.limits.message_bytes_max))
-            .max_frame_size(Some(relay.limits.message_bytes_max));
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        connection::serve(socket, client, relay).await;
+        connection::serve(TokioIo::new(upgraded), client, relay).await;
         drop(permit);
     });
 }
@@ -143,9 +135,6 @@ static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// How long a request head may take to arrive.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Kept for each WebSocket from its first moment, also of one that is idle: most messages are shorter. The library's
-/// 128 KiB were 164 MiB for 900 idle connections.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// How long to wait after a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -32,9 +32,13 @@ pub(super) type ReadMessage = Result<ClientMessage, MalformedMessage>;
 
 impl LargeMessages {
     pub(super) fn start(limits: RelayLimits) -> io::Result<Self> {
+        Self::start_as(THREAD, limits)
+    }
+
+    fn start_as(thread: &str, limits: RelayLimits) -> io::Result<Self> {
         let (unread, messages) = mpsc::channel(1);
         let read_all = move || read_all(messages, limits);
-        thread::Builder::new().name(THREAD.to_owned()).spawn(read_all)?;
+        thread::Builder::new().name(thread.to_owned()).spawn(read_all)?;
         Ok(Self { unread })
     }
 
@@ -75,11 +79,14 @@ mod tests {
 
     use super::*;
 
+    /// No other test has a thread of this name.
+    const OURS: &str = "large-tried";
+
     /// The priorities of the threads of this process with the name of ours.
     fn priorities() -> Vec<i32> {
         let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
         let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
-        let ours = stats.filter(|stat| stat.contains(&format!("({THREAD})")));
+        let ours = stats.filter(|stat| stat.contains(&format!("({OURS})")));
         // proc_pid_stat(5): the 19th field.
         let priority = |stat: String| stat.rsplit(')').next()?.split_whitespace().nth(16)?.parse().ok();
         ours.filter_map(priority).collect()
@@ -87,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_messages_are_read_with_low_priority_in_a_thread_that_ends() {
-        let messages = LargeMessages::start(RelayLimits::default()).unwrap();
+        let messages = LargeMessages::start_as(OURS, RelayLimits::default()).unwrap();
 
         let read = messages.read(r#"["CLOSE","s"]"#.into()).await.unwrap().unwrap();
 

@@ -13,11 +13,18 @@ mod connection;
 mod event_store;
 mod expirations;
 mod front;
+mod incoming;
 mod large_messages;
 mod limits;
+mod look_up_cost;
+mod message_bytes;
+mod old_expirations;
 mod outbound;
 mod policy;
 mod request_size;
+mod requests;
+mod room;
+mod served_events;
 mod server;
 mod shares;
 mod subscriptions;
@@ -30,5 +37,7 @@ pub use policy::source_type;
 pub use server::RelayServer;
 pub use server::RelayStartError;
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,30 @@ pub struct RelayLimits {
     pub open_bytes_per_address_max: u32,
     /// Most filters of open subscriptions of one address: each stored event is compared with all.
     pub open_filters_per_address_max: u32,
+    /// Bytes that messages of all connections of one address may take that are parsed, and not judged yet: others
+    /// wait.
+    pub parsed_bytes_per_address_max: u32,
+    /// The same of all addresses.
+    pub parsed_bytes_max: u32,
+    /// Bytes of memory that messages of all connections of one address may take that are arriving, or wait to be parsed
+    /// (`incoming.rs`).
+    pub unread_bytes_per_address_max: usize,
+    /// The same of all addresses.
+    pub unread_bytes_max: usize,
+    /// Bytes of messages that all connections of one address may not have taken.
+    pub unsent_bytes_per_address_max: usize,
+    /// The same of all addresses.
+    pub unsent_bytes_max: usize,
+    /// Bytes of new stored events that wait for the slowest connection. One that is further behind ends.
+    pub served_bytes_max: usize,
+    /// Most ranges of indexes that the database reads for one request (`look_up_cost.rs`) of a client that is not on
+    /// this host.
+    pub ranges_max: usize,
+    /// Largest size of the database on the disk, in bytes; a multiple of a page of memory (`room.rs`).
+    pub database_bytes_max: usize,
+    /// Bytes of the disk that an address may have stored in a day, of which it may have all at once. Not for clients on
+    /// this host.
+    pub stored_bytes_per_day_max: u64,
     /// Most connections at a time; further ones wait to be accepted. As many WebSockets as a gateway passes on by
     /// default, plus its own.
     pub connections_max: usize,
@@ -61,10 +85,23 @@ impl Default for RelayLimits {
             open_bytes_max: 2 << 20,
             open_bytes_per_address_max: 8 << 20,
             open_filters_per_address_max: 5_000,
+            parsed_bytes_per_address_max: 4 << 20,
+            parsed_bytes_max: 16 << 20,
+            unread_bytes_per_address_max: 8 << 20,
+            unread_bytes_max: 32 << 20,
+            unsent_bytes_per_address_max: 16 << 20,
+            unsent_bytes_max: 48 << 20,
+            served_bytes_max: 16 << 20,
+            ranges_max: 50_000,
+            database_bytes_max: 32 << 30,
+            stored_bytes_per_day_max: 1 << 30,
             connections_max: 4_160,
         }
     }
 }
+
+/// Longest subscription id (NIP-01).
+pub(super) const SUBSCRIPTION_ID_BYTES_MAX: usize = 64;
 
 impl RelayLimits {
     /// Returns the information document (NIP-11).
@@ -79,6 +116,14 @@ impl RelayLimits {
                 "max_message_length": self.message_bytes_max,
                 "max_subscriptions": self.subscriptions_max,
                 "max_limit": self.limit_max,
+                "default_limit": self.limit_max,
+                "max_subid_length": SUBSCRIPTION_ID_BYTES_MAX,
+                "max_event_tags": self.tags_max,
+                "created_at_lower_limit": self.age_secs_max,
+                "created_at_upper_limit": self.future_secs_max,
+                "auth_required": false,
+                "payment_required": false,
+                "restricted_writes": true,
             },
         })
     }

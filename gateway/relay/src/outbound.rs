@@ -9,7 +9,15 @@ use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Bytes;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+
+use crate::message_bytes::ConnectionBytes;
+use crate::message_bytes::HeldBytes;
 
 /// The end where messages go in.
 #[derive(Debug, Clone)]
@@ -17,11 +25,13 @@ pub(super) struct Outbound {
     queue: mpsc::Sender<Queued>,
     budget: Arc<Semaphore>,
     bytes_max: u32,
+    /// In which all messages of all connections count.
+    unsent: ConnectionBytes,
     overrun: Arc<Notify>,
 }
 
 /// A message, and the right to the bytes that it takes.
-type Queued = (Message, OwnedSemaphorePermit);
+type Queued = (Utf8Bytes, OwnedSemaphorePermit, HeldBytes);
 
 /// The end where messages come out.
 pub(super) type Queue = mpsc::Receiver<Queued>;
@@ -32,12 +42,13 @@ pub(super) struct Gone;
 
 impl Outbound {
     /// Returns both ends; so many bytes may wait between them. A single longer message waits alone.
-    pub(super) fn new(bytes_max: u32) -> (Self, Queue) {
+    pub(super) fn new(bytes_max: u32, unsent: ConnectionBytes) -> (Self, Queue) {
         let (queue, queued) = mpsc::channel(MESSAGES_MAX);
         let outbound = Self {
             queue,
             budget: Arc::new(Semaphore::new(bytes_max as usize)),
             bytes_max,
+            unsent,
             overrun: Arc::new(Notify::new()),
         };
         (outbound, queued)
@@ -47,14 +58,19 @@ impl Outbound {
     pub(super) async fn send(&self, text: String) -> Result<(), Gone> {
         let budget = Arc::clone(&self.budget);
         let bytes = budget.acquire_many_owned(self.cost(&text)).await.map_err(|_| Gone)?;
-        self.queue.send((Message::text(text), bytes)).await.map_err(|_| Gone)
+        let held = self.unsent.hold(text.len());
+        self.queue.send((text.into(), bytes, held)).await.map_err(|_| Gone)
     }
 
     /// Sends a live message without waiting. A client that is too slow for it is dropped.
     pub(super) fn send_at_once(&self, text: String) {
         let budget = Arc::clone(&self.budget);
         let bytes = budget.try_acquire_many_owned(self.cost(&text));
-        if !bytes.is_ok_and(|bytes| self.queue.try_send((Message::text(text), bytes)).is_ok()) {
+        let queued = bytes.is_ok_and(|bytes| {
+            let held = self.unsent.hold(text.len());
+            self.queue.try_send((text.into(), bytes, held)).is_ok()
+        });
+        if !queued {
             self.overrun.notify_one();
         }
     }
@@ -73,7 +89,7 @@ impl Outbound {
 pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue) {
     loop {
         let sent = match tokio::time::timeout(PING_EVERY, queue.recv()).await {
-            Ok(Some((message, _bytes))) => tokio::time::timeout(WRITE_MAX, sink.send(message)).await,
+            Ok(Some((text, _bytes, _held))) => tokio::time::timeout(WRITE_MAX, send(&mut sink, text)).await,
             Ok(None) => return,
             Err(_) => tokio::time::timeout(WRITE_MAX, sink.send(Message::Ping(Default::default()))).await,
         };
@@ -83,13 +99,94 @@ pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue
     }
 }
 
+/// Sends a message, a long one in several frames: the buffer that the longest frame needed stays with the connection.
+async fn send<S: Sink<Message> + Unpin>(sink: &mut S, text: Utf8Bytes) -> Result<(), S::Error> {
+    if text.len() <= FRAME_BYTES_MAX {
+        return sink.send(Message::Text(text)).await;
+    }
+    let mut rest = Bytes::from(text);
+    let mut data = Data::Text;
+    while !rest.is_empty() {
+        let payload = rest.split_to(rest.len().min(FRAME_BYTES_MAX));
+        let frame = Frame::message(payload, OpCode::Data(data), rest.is_empty());
+        sink.send(Message::Frame(frame)).await?;
+        data = Data::Continue;
+    }
+    Ok(())
+}
+
 const MESSAGES_MAX: usize = 1024;
 /// Most bytes that wait: four of the largest events.
 pub(super) const BYTES_MAX: u32 = 1024 * 1024;
 /// The same for the gateway's own connection, which must not end because of what strangers publish together: a whole
 /// batch.
 pub(super) const OWN_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Longest frame.
+const FRAME_BYTES_MAX: usize = 16 * 1024;
 /// How often a silent client is pinged (strfry `relay.autoPingSeconds`).
 const PING_EVERY: Duration = Duration::from_secs(55);
 /// How long a client may take to take one message.
 const WRITE_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::message_bytes::MessageBytes;
+
+    /// 256 connections of one address left 1 MiB each unread.
+    #[tokio::test]
+    async fn what_one_address_leaves_unread_has_a_bound_together() {
+        let all = MessageBytes::new(1000, 10_000);
+        let connect = |last: u8| {
+            let unsent = all.of(Some([203, 0, 113, last].into()));
+            (Outbound::new(BYTES_MAX, unsent.clone()), unsent)
+        };
+        let ((first, _first_queue), first_bytes) = connect(1);
+        let ((second, mut second_queue), second_bytes) = connect(1);
+        let ((other, _other_queue), other_bytes) = connect(2);
+
+        first.send("x".repeat(600)).await.unwrap();
+        other.send_at_once("x".repeat(600));
+        second.send_at_once("x".repeat(400));
+        drop(second_queue.recv().await);
+        second.send_at_once("x".repeat(400));
+        for bytes in [&first_bytes, &second_bytes, &other_bytes] {
+            assert_eq!(bytes.ended().now_or_never(), None);
+        }
+        second.send_at_once("x".to_owned());
+
+        assert!(first_bytes.ended().now_or_never().is_some());
+        assert_eq!(second_bytes.ended().now_or_never(), None);
+        assert_eq!(other_bytes.ended().now_or_never(), None);
+    }
+
+    /// The buffer for the longest frame was kept by each connection.
+    #[tokio::test]
+    async fn a_long_message_is_sent_in_frames() {
+        for bytes in [0, 10, FRAME_BYTES_MAX, FRAME_BYTES_MAX + 1, 3 * FRAME_BYTES_MAX] {
+            let text = "é".repeat(bytes / 2) + if bytes % 2 == 1 { "x" } else { "" };
+            let mut sent: Vec<Message> = Vec::new();
+            send(&mut sent, text.clone().into()).await.unwrap();
+
+            let last = sent.len() - 1;
+            for (number, message) in sent.iter().enumerate() {
+                assert!(message.len() <= FRAME_BYTES_MAX + 14, "{bytes}");
+                if let Message::Frame(frame) = message {
+                    assert_eq!(frame.header().is_final, number == last);
+                    let data = if number == 0 { Data::Text } else { Data::Continue };
+                    assert_eq!(frame.header().opcode, OpCode::Data(data));
+                }
+            }
+            let payloads = sent.into_iter().map(|message| {
+                if let Message::Frame(frame) = message {
+                    frame.into_payload()
+                } else {
+                    message.into_data()
+                }
+            });
+            assert_eq!(payloads.collect::<Vec<Bytes>>().concat(), text.into_bytes());
+        }
+    }
+}

@@ -22,7 +22,7 @@ impl RequestSize {
         let subscription = rest.trim_start().strip_prefix(',').and_then(leading_string);
         Some(Self {
             subscription: subscription.map(|(subscription, _)| subscription),
-            bytes: bytes(text),
+            bytes: parsed_bytes(text),
         })
     }
 }
@@ -34,7 +34,8 @@ fn leading_string(text: &str) -> Option<(String, &str)> {
     Some((string, text.get(strings.byte_offset()..)?))
 }
 
-fn bytes(text: &str) -> usize {
+/// Returns the bytes that a message takes about once it is parsed.
+pub(super) fn parsed_bytes(text: &str) -> usize {
     let (mut is_in_string, mut is_escaped) = (false, false);
     let mut bytes = text.len();
     for byte in text.bytes() {

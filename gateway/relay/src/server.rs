@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use nostr_database::error::Error as DatabaseError;
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,7 +18,10 @@ use crate::event_store::EventStore;
 use crate::front;
 use crate::large_messages::LargeMessages;
 use crate::limits::RelayLimits;
+use crate::message_bytes::MessageBytes;
 use crate::policy::EventPolicy;
+use crate::room::StoreRoom;
+use crate::served_events::ServedEvents;
 use crate::shares::AddressShares;
 use crate::writer;
 use crate::writer::Batches;
@@ -67,7 +69,7 @@ impl RelayServer {
         limits: RelayLimits,
     ) -> Result<Self, RelayStartError> {
         let local_addr = listener.local_addr().map_err(RelayStartError::Listener)?;
-        let store = EventStore::open(database_dir)
+        let store = EventStore::open(database_dir, limits.database_bytes_max)
             .await
             .map_err(|source| RelayStartError::Database {
                 directory: database_dir.to_owned(),
@@ -77,7 +79,7 @@ impl RelayServer {
         let (stop, stopped) = watch::channel(false);
         let (submissions, submitted) = mpsc::channel(SUBMISSIONS_MAX);
         let (own_submissions, own_submitted) = mpsc::channel(SUBMISSIONS_MAX);
-        let (served, _) = broadcast::channel(SERVED_MAX);
+        let served = ServedEvents::new(limits.served_bytes_max);
         let (progress, batches) = watch::channel(Batches::default());
         let relay = Arc::new(Relay {
             limits,
@@ -88,12 +90,15 @@ impl RelayServer {
             batches,
             large_messages: LargeMessages::start(limits).map_err(RelayStartError::Thread)?,
             shares: AddressShares::new(limits),
+            unread: MessageBytes::new(limits.unread_bytes_per_address_max, limits.unread_bytes_max),
+            unsent: MessageBytes::new(limits.unsent_bytes_per_address_max, limits.unsent_bytes_max),
             stop: stopped,
         });
         let submitted = Submitted {
             own: own_submitted,
             others: submitted,
             taken: VecDeque::new(),
+            room: StoreRoom::new(database_dir, &limits),
         };
         let writer = tokio::spawn(writer::run(policy, store, submitted, served, progress));
         tokio::spawn(delete_expired(Arc::clone(&relay)));
@@ -123,7 +128,7 @@ impl RelayServer {
 async fn delete_expired(relay: Arc<Relay>) {
     let mut stop = relay.stop.clone();
     tokio::select! {
-        () = relay.store.keep_deleting_expired() => {}
+        () = async { tokio::join!(relay.store.keep_deleting_expired(), relay.store.note_old_expirations()); } => {}
         // An error means that the relay itself was dropped.
         _ = stop.wait_for(|stop| *stop) => {}
     }
@@ -131,5 +136,3 @@ async fn delete_expired(relay: Arc<Relay>) {
 
 /// Most events that wait for the writer; beyond that, connections wait.
 const SUBMISSIONS_MAX: usize = 256;
-/// Most stored events that a connection may be behind with before it is ended.
-const SERVED_MAX: usize = 512;

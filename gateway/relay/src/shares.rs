@@ -13,18 +13,26 @@ use tokio::sync::Semaphore;
 
 use crate::limits::RelayLimits;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AddressShares {
     limits: RelayLimits,
     by_address: Mutex<HashMap<IpAddr, Weak<AddressShare>>>,
+    parsed_bytes: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
 pub(super) struct AddressShare {
     /// Each has a page of events in memory.
-    pub(super) requests: Semaphore,
+    pub(super) requests: Arc<Semaphore>,
     open_bytes: Arc<Semaphore>,
     open_filters: Arc<Semaphore>,
+    parsed_bytes: Arc<Semaphore>,
+}
+
+/// The right to the memory of a message that is parsed, until it is judged.
+#[derive(Debug)]
+pub(super) struct ParsedRoom {
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 /// What the subscriptions of one connection may occupy.
@@ -32,6 +40,7 @@ pub(super) struct AddressShare {
 pub(super) struct ConnectionShare {
     pub(super) of_address: Arc<AddressShare>,
     open_bytes: Arc<Semaphore>,
+    parsed_bytes_in_all: Arc<Semaphore>,
     limits: RelayLimits,
 }
 
@@ -50,12 +59,17 @@ pub(super) enum TooManyFilters {
     BytesOfAddress(u32),
     #[error("too many filters: all connections of your address may have {0} open")]
     OfAddress(u32),
+    #[error("too many combinations of authors, kinds and tags: a request may have {0}, split it")]
+    Combinations(usize),
 }
 
 impl AddressShares {
     pub(super) fn new(limits: RelayLimits) -> Self {
-        let by_address = Mutex::default();
-        Self { limits, by_address }
+        Self {
+            limits,
+            by_address: Mutex::default(),
+            parsed_bytes: Arc::new(Semaphore::new(limits.parsed_bytes_max as usize)),
+        }
     }
 
     /// Returns the share of a new connection; one without an address shares with no other.
@@ -63,6 +77,7 @@ impl AddressShares {
         ConnectionShare {
             of_address: self.of_address(address),
             open_bytes: Arc::new(Semaphore::new(self.limits.open_bytes_max as usize)),
+            parsed_bytes_in_all: Arc::clone(&self.parsed_bytes),
             limits: self.limits,
         }
     }
@@ -70,9 +85,10 @@ impl AddressShares {
     fn of_address(&self, address: Option<IpAddr>) -> Arc<AddressShare> {
         let new = || {
             Arc::new(AddressShare {
-                requests: Semaphore::new(REQUESTS_AT_ONCE),
+                requests: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
                 open_bytes: Arc::new(Semaphore::new(self.limits.open_bytes_per_address_max as usize)),
                 open_filters: Arc::new(Semaphore::new(self.limits.open_filters_per_address_max as usize)),
+                parsed_bytes: Arc::new(Semaphore::new(self.limits.parsed_bytes_per_address_max as usize)),
             })
         };
         let Some(address) = address else {
@@ -90,6 +106,22 @@ impl AddressShares {
 }
 
 impl ConnectionShare {
+    /// Waits until there is room for a message that takes so many bytes; one larger than all waits for all. `None`: the
+    /// relay has ended.
+    pub(super) async fn room_for_parsed(&self, bytes: usize) -> Option<ParsedRoom> {
+        let most = self
+            .limits
+            .parsed_bytes_per_address_max
+            .min(self.limits.parsed_bytes_max);
+        let bytes = u32::try_from(bytes).map_or(most, |bytes| bytes.min(most));
+        let take = |from: &Arc<Semaphore>| Arc::clone(from).acquire_many_owned(bytes);
+        let of_address = take(&self.of_address.parsed_bytes).await.ok()?;
+        let in_all = take(&self.parsed_bytes_in_all).await.ok()?;
+        Some(ParsedRoom {
+            _permits: [of_address, in_all],
+        })
+    }
+
     /// Takes what a subscription of that size occupies, without waiting.
     pub(super) fn occupy(&self, bytes: usize, filters: usize) -> Result<Occupied, TooManyFilters> {
         let RelayLimits {
@@ -121,11 +153,13 @@ const REQUESTS_AT_ONCE: usize = 2;
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
     fn connections_of_one_address_share_and_others_do_not() {
-        let shares = AddressShares::default();
+        let shares = AddressShares::new(RelayLimits::default());
         let of = |address: &str| shares.of(Some(address.parse().unwrap()));
 
         let first = of("2001:db8::1");
@@ -139,6 +173,28 @@ mod tests {
         drop(first);
         assert_eq!(requests(of("2001:db8::1")), 2);
         assert_eq!(shares.by_address.lock().len(), 1);
+    }
+
+    #[test]
+    fn messages_of_one_address_wait_for_each_other_and_leave_room_for_others() {
+        let shares = AddressShares::new(RelayLimits {
+            parsed_bytes_per_address_max: 100,
+            parsed_bytes_max: 150,
+            ..RelayLimits::default()
+        });
+        let of = |last: u8| shares.of(Some([203, 0, 113, last].into()));
+        let [one, same, other, third] = [of(1), of(1), of(2), of(3)];
+        let room = |share: &ConnectionShare, bytes| share.room_for_parsed(bytes).now_or_never().flatten();
+
+        let large = room(&one, 1000).unwrap();
+        assert!(room(&same, 1).is_none());
+        let small = room(&other, 50).unwrap();
+        assert!(room(&third, 1).is_none());
+        drop(large);
+        let again = room(&same, 60);
+        assert!(again.is_some() && room(&third, 40).is_some());
+        drop((again, small));
+        assert!(room(&other, 100).is_some());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use nostr::event::Event;
 use nostr::event::EventId;
+use nostr::event::Tags;
 use nostr::filter::Filter;
 use nostr::filter::MatchEventOptions;
 use nostr::filter::SingleLetterTag;
@@ -16,6 +17,7 @@ use crate::shares::Occupied;
 /// An event that subscribers are sent if it matches.
 #[derive(Debug)]
 pub(super) struct Served {
+    /// Without content and tags, which are in the other fields.
     pub(super) event: Event,
     /// The event as it is sent.
     pub(super) json: String,
@@ -26,7 +28,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    pub(super) fn new(event: Event, batch: u64) -> Self {
+    pub(super) fn new(mut event: Event, batch: u64) -> Self {
         let mut tags: BTreeMap<SingleLetterTag, BTreeSet<String>> = BTreeMap::new();
         for tag in event.tags.iter() {
             if let (Some(name), Some(value)) = (tag.single_letter_tag(), tag.content()) {
@@ -34,12 +36,21 @@ impl Served {
             }
         }
         let json = json_of(&event);
+        event.content = String::new();
+        event.tags = Tags::new();
         Self {
             event,
             json,
             batch,
             tags,
         }
+    }
+
+    /// How much it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let values = self.tags.values().flatten();
+        let of_values: usize = values.map(|value| value.len() + VALUE_BYTES).sum();
+        size_of::<Self>() + self.json.len() + of_values
     }
 
     fn matches(&self, filter: &Filter) -> bool {
@@ -58,6 +69,9 @@ fn have_common(one: &BTreeSet<String>, other: &BTreeSet<String>) -> bool {
     };
     small.iter().any(|value| large.contains(value))
 }
+
+/// Of a value in a set, in addition to its text.
+const VALUE_BYTES: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct OpenSubscription {

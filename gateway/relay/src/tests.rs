@@ -38,7 +38,7 @@ use crate::policy::EventPolicy;
 use crate::server::RelayServer;
 
 /// Says what the content of an event asks it to say.
-struct AsAsked;
+pub(crate) struct AsAsked;
 
 impl EventPolicy for AsAsked {
     async fn judge(&mut self, event: &Event, _: IpAddr) -> Answer {
@@ -69,35 +69,35 @@ async fn started() -> (RelayServer, RelayClient, TempDir) {
     (relay, client, directory)
 }
 
-fn client(relay: &RelayServer) -> RelayClient {
+pub(crate) fn client(relay: &RelayServer) -> RelayClient {
     RelayClient::new(
         format!("ws://{}", relay.local_addr()).parse().unwrap(),
         Duration::from_secs(20),
     )
 }
 
-fn note(content: &str) -> Event {
+pub(crate) fn note(content: &str) -> Event {
     EventBuilder::new(Kind::TextNote, content)
         .finalize(&Keys::generate())
         .unwrap()
 }
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .expect("in time")
 }
 
 /// A client that says exactly what it is told to.
-struct Raw(WebSocketStream<TcpStream>);
+pub(crate) struct Raw(pub(crate) WebSocketStream<TcpStream>);
 
 impl Raw {
-    async fn connect(relay: &RelayServer) -> Self {
+    pub(crate) async fn connect(relay: &RelayServer) -> Self {
         Self::connect_as(relay, None).await
     }
 
     /// Connects as a client that the gateway names.
-    async fn connect_as(relay: &RelayServer, address: Option<&'static str>) -> Self {
+    pub(crate) async fn connect_as(relay: &RelayServer, address: Option<&'static str>) -> Self {
         let stream = TcpStream::connect(relay.local_addr()).await.unwrap();
         let url = format!("ws://{}/any/path", relay.local_addr());
         let mut request = url.into_client_request().unwrap();
@@ -109,12 +109,12 @@ impl Raw {
         Self(socket)
     }
 
-    async fn say(&mut self, text: impl ToString) {
+    pub(crate) async fn say(&mut self, text: impl ToString) {
         self.0.send(Message::text(text.to_string())).await.unwrap();
     }
 
     /// Returns the next message, or null at the end of the connection.
-    async fn hear(&mut self) -> Value {
+    pub(crate) async fn hear(&mut self) -> Value {
         loop {
             match within(self.0.next()).await {
                 Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
@@ -166,6 +166,9 @@ async fn http_gets_the_information_document_or_a_text() {
     let document = within(client.information()).await.unwrap();
     assert_eq!(document["limitation"]["max_limit"], 100);
     assert_eq!(document["limitation"]["max_subscriptions"], 2);
+    assert_eq!(document["limitation"]["max_subid_length"], 64);
+    assert_eq!(document["limitation"]["max_event_tags"], 5_000);
+    assert_eq!(document["limitation"]["restricted_writes"], true);
     assert!(
         get(&relay, "text/html, application/nostr+json")
             .await
@@ -224,14 +227,14 @@ fn values(count: usize) -> Value {
     json!({"limit": 0, "#t": (0..count).map(|n| format!("{n:013}")).collect::<Vec<_>>()})
 }
 
-fn request(verb: &str, subscription: &str, filters: Vec<Value>) -> String {
+pub(crate) fn request(verb: &str, subscription: &str, filters: Vec<Value>) -> String {
     let mut request = vec![json!(verb), json!(subscription)];
     request.extend(filters);
     Value::from(request).to_string()
 }
 
 /// Returns what the answer to a request begins with, and its text if it is the end of a subscription.
-async fn ask(raw: &mut Raw, request: String) -> (String, Option<String>) {
+pub(crate) async fn ask(raw: &mut Raw, request: String) -> (String, Option<String>) {
     raw.say(request).await;
     let answer = raw.hear().await;
     let text = answer[2].as_str().map(str::to_owned);

@@ -11,13 +11,15 @@ use nostr_database::SaveEventStatus;
 use nostr_database::error::Error as DatabaseError;
 use serde_json::json;
 use shared::write_policy::Answer;
-use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::event_store::EventStore;
 use crate::outbound::Outbound;
 use crate::policy::EventPolicy;
+use crate::room::StoreRoom;
+use crate::served_events::ServedEvents;
+use crate::shares::ParsedRoom;
 use crate::subscriptions::Served;
 
 /// An event that is valid and was not stored when it came.
@@ -26,6 +28,8 @@ pub(super) struct Submission {
     pub(super) event: Event,
     /// How long its message was.
     pub(super) bytes: usize,
+    /// Its room in memory until it is judged; `None`: it is this host's own.
+    pub(super) _room: Option<ParsedRoom>,
     pub(super) client: IpAddr,
     pub(super) outbound: Outbound,
     pub(super) is_own: bool,
@@ -44,6 +48,7 @@ pub(super) struct Submitted {
     pub(super) others: mpsc::Receiver<Submission>,
     /// Others of one batch, not judged yet.
     pub(super) taken: VecDeque<Submission>,
+    pub(super) room: StoreRoom,
 }
 
 #[derive(Default)]
@@ -106,11 +111,21 @@ impl Submitted {
                 event,
                 client,
                 outbound,
+                is_own,
                 ..
             } = submission;
             let id = event.id.to_hex();
+            let payer = (!is_own).then_some(client);
+            if let Err(no_room) = self.room.has_for(&event, payer) {
+                outbound.send_at_once(ok(&id, false, &no_room.to_string()));
+                next = self.next(&batch);
+                continue;
+            }
             match policy.judge(&event, client).await {
-                Answer::Accept => batch.accepted.push((outbound, event)),
+                Answer::Accept => {
+                    self.room.take(&event, payer);
+                    batch.accepted.push((outbound, event));
+                }
                 Answer::Refuse(message) => outbound.send_at_once(ok(&id, false, &message)),
                 Answer::Hold(message) => outbound.send_at_once(ok(&id, true, &message)),
             }
@@ -125,7 +140,7 @@ pub(super) async fn run(
     mut policy: impl EventPolicy,
     store: Arc<EventStore>,
     mut submitted: Submitted,
-    served: broadcast::Sender<Arc<Served>>,
+    served: ServedEvents,
     progress: watch::Sender<Batches>,
 ) {
     let mut batch = 0;
@@ -140,8 +155,7 @@ pub(super) async fn run(
         }
         for (event, result) in events.into_iter().zip(results) {
             if matches!(result, Ok(SaveEventStatus::Success)) {
-                // An error only means that no client is connected.
-                drop(served.send(Arc::new(Served::new(event, batch))));
+                served.send(Served::new(event, batch));
             }
         }
         progress.send_modify(|batches| batches.stored = batch);
@@ -192,6 +206,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::path::Path;
 
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
@@ -199,16 +214,20 @@ mod tests {
     use nostr::key::Keys;
 
     use super::*;
+    use crate::limits::RelayLimits;
+    use crate::message_bytes::MessageBytes;
     use crate::outbound::BYTES_MAX;
 
     fn submission(kind: u16, bytes: usize) -> Submission {
+        let all = MessageBytes::new(0, 0);
         Submission {
             event: EventBuilder::new(Kind::from_u16(kind), "")
                 .finalize(&Keys::generate())
                 .unwrap(),
             bytes,
+            _room: None,
             client: Ipv4Addr::LOCALHOST.into(),
-            outbound: Outbound::new(BYTES_MAX).0,
+            outbound: Outbound::new(BYTES_MAX, all.of(None)).0,
             is_own: kind != 62,
         }
     }
@@ -243,6 +262,7 @@ mod tests {
             own,
             others,
             taken: VecDeque::new(),
+            room: StoreRoom::new(Path::new("there-is-none"), &RelayLimits::default()),
         };
         for _ in 0..9 {
             to_others.send(submission(62, 262_144)).await.unwrap();

@@ -1,6 +1,7 @@
 //! The limits of the server as options: what its machine can carry.
 
 use clap::Args;
+use relay::RelayLimits;
 use shared::options::values::ByteCount;
 use shared::options::values::HumanDuration;
 use shared::options::values::SECS_MAX;
@@ -97,6 +98,14 @@ pub(crate) struct ServerLimits {
     /// Minimum free bytes of the disk: below it pushes are refused.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.free_min))]
     pub(crate) disk_free_min: ByteCount,
+    /// Maximum bytes of the built-in relay's database. The last sixteenth is left for events that this server
+    /// publishes, half of that for deletions too.
+    #[arg(long, value_name = "BYTES",
+          default_value_t = ByteCount(RelayLimits::default().database_bytes_max as u64))]
+    pub(crate) relay_database_bytes_max: ByteCount,
+    /// Maximum bytes that the built-in relay stores for one address in a day, counted as they stand on the disk.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(RelayLimits::default().stored_bytes_per_day_max))]
+    pub(crate) relay_stored_per_day_max: ByteCount,
     /// Maximum number of PR refs in one repository of all non-maintainers together, and as many again of its
     /// maintainers. A PR that finds no room waits, and expires.
     #[arg(long, value_name = "N", value_parser = number(0..=AT_ONCE_MAX),
@@ -122,6 +131,17 @@ impl ServerLimits {
             objects_max: self.pack_objects_max,
             memory_bytes_max: self.upload_memory_bytes_max.0,
             ..IngestLimits::DEFAULT
+        }
+    }
+
+    /// Returns the limits of the built-in relay.
+    pub(crate) fn of_relay(&self) -> RelayLimits {
+        // LMDB takes whole pages of memory, of at most 64 KiB.
+        let pages = self.relay_database_bytes_max.0.next_multiple_of(64 << 10);
+        RelayLimits {
+            database_bytes_max: usize::try_from(pages).unwrap_or(usize::MAX),
+            stored_bytes_per_day_max: self.relay_stored_per_day_max.0,
+            ..RelayLimits::default()
         }
     }
 
@@ -216,6 +236,7 @@ mod tests {
         assert_eq!(limits.least_rate(), LeastRate::DEFAULT);
         assert_eq!(limits.of_pull_requests(), PullRequestLimits::DEFAULT);
         assert_eq!(limits.of_disk(), DiskLimits::DEFAULT);
+        assert_eq!(limits.of_relay(), RelayLimits::default());
     }
 
     #[test]
@@ -243,6 +264,8 @@ mod tests {
             "--staged-per-repository-max=20",
             "--disk-free-min=21",
             "--fetch-cache-bytes-max=22",
+            "--relay-database-bytes-max=23MiB",
+            "--relay-stored-per-day-max=24",
         ]);
 
         let connections = limits.of_connections(TrustedProxies::default());
@@ -261,6 +284,11 @@ mod tests {
         assert_eq!((disk.per_owner, disk.per_repository), (18, 19));
         assert_eq!((disk.staged_per_repository, disk.free_min), (20, 21));
         assert_eq!((fetches.disk_free_min, fetches.kept_bytes_max), (21, 22));
+        let relay = limits.of_relay();
+        assert_eq!(
+            (relay.database_bytes_max, relay.stored_bytes_per_day_max),
+            (23 << 20, 24)
+        );
         assert_eq!((upload.pack_bytes_max, upload.objects_max), (5 << 10, 6));
         assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));
     }
