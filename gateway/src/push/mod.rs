@@ -51,6 +51,7 @@ use crate::push::refusal::pack_refused;
 use crate::push::refusal::refuse_unread;
 use crate::push::request::PushRequest;
 use crate::reconcile::Reconciler;
+use crate::reconcile::payer::PublicationPayer;
 use crate::repositories::Line;
 
 pub(crate) struct Pusher {
@@ -61,6 +62,12 @@ pub(crate) struct Pusher {
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
     pub(crate) log: Arc<PushLog>,
+}
+
+/// The client of a push whose pack is here: who pays for the rest, and is told how far it is.
+struct PushClient {
+    address: IpAddr,
+    progress: watch::Sender<Stage>,
 }
 
 /// Answers a POST of `git-receive-pack` of a client at `address`.
@@ -110,8 +117,10 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
             let received_bytes = pack.as_ref().map_or(0, Pack::bytes);
             let (progress, stages) = watch::channel(Stage::Checking { received_bytes });
+            let address = audit.address();
             let work = async move {
-                let finished = pusher.finish(request, decision, pack, extension, &progress);
+                let client = PushClient { address, progress };
+                let finished = pusher.finish(request, decision, pack, extension, &client);
                 audit.end(finished.await)
             };
             answer::in_task(&tasks, &capabilities, stages, work.instrument(Span::current()))
@@ -191,7 +200,7 @@ impl Pusher {
         decision: PushDecision,
         pack: Option<Pack>,
         extension: JoinHandle<()>,
-        progress: &watch::Sender<Stage>,
+        client: &PushClient,
     ) -> PushResult {
         let checked = self.receiver.check(&request, pack, &decision);
         let (received, _) = tokio::join!(self.receiver.extending(&decision.extend, checked), extension);
@@ -199,7 +208,7 @@ impl Pusher {
             Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),
         };
-        progress.send_replace(Stage::Storing);
+        client.progress.send_replace(Stage::Storing);
         let line = match decision.is_staged_by_stranger && decision.allowed_tips().is_empty() {
             true => Line::Strangers,
             false => Line::Owners,
@@ -207,8 +216,9 @@ impl Pusher {
         match commit(&self.reconciler, &request, received, line).await {
             Ok(Committed { mut decision, leased }) => {
                 let events = leased.len() + decision.awaited.len();
-                progress.send_replace(Stage::Publishing { events });
-                let note = self.publisher.publish(leased, &decision.awaited).await;
+                client.progress.send_replace(Stage::Publishing { events });
+                let payer = PublicationPayer::client(client.address);
+                let note = self.publisher.publish(leased, payer, &decision.awaited).await;
                 // Not for strangers, and not while the relay does not answer.
                 if line == Line::Owners && note.is_none() {
                     self.reader.load_ahead(&request.coordinate);
