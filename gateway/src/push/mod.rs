@@ -29,6 +29,7 @@ use tracing::Span;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::fetch::askers::Askers;
 use crate::fetch::finding::Found;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
@@ -86,7 +87,7 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
         return answer::probe();
     }
     let capabilities = &request.list.capabilities;
-    let decision = match pusher.decide(&request).await {
+    let decision = match pusher.decide(&request, audit.address()).await {
         Ok(Some(decision)) => decision,
         Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository on this server"),
         Err(error) => {
@@ -147,10 +148,10 @@ impl Pusher {
     }
 
     /// Decides about a push with the facts before its pack; `None`: this server does not host the repository.
-    async fn decide(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+    async fn decide(&self, request: &PushRequest, address: IpAddr) -> Result<Option<PushDecision>, PushError> {
         match self.allow(request).await? {
             Some(decision) => Ok(Some(decision)),
-            None => self.decide_anew(request).await,
+            None => self.decide_anew(request, address).await,
         }
     }
 
@@ -170,10 +171,10 @@ impl Pusher {
         Ok(decision.filter(|decision| decision.acts() && decision.refused() == 0))
     }
 
-    async fn decide_anew(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+    async fn decide_anew(&self, request: &PushRequest, address: IpAddr) -> Result<Option<PushDecision>, PushError> {
         // Anybody may name PRs: they are read only for a repository that is here.
         if !request.pull_request_ids().is_empty() {
-            let finding = self.reader.find(&request.coordinate).await;
+            let finding = self.reader.find(&request.coordinate, address).await;
             if matches!(finding.found, Found::NotHosted) {
                 return Ok(None);
             }
@@ -183,7 +184,7 @@ impl Pusher {
             pull_request_ids: request.pull_request_ids(),
             ..FactsScope::default()
         };
-        let facts = self.reader.load_facts(&scope).await?;
+        let facts = self.reader.load_facts(&scope, &Askers::new(address)).await?;
         request.decide(&facts, &self.reconciler.repositories).await
     }
 
@@ -221,7 +222,7 @@ impl Pusher {
                 let note = self.publisher.publish(leased, payer, &decision.awaited).await;
                 // Not for strangers, and not while the relay does not answer.
                 if line == Line::Owners && note.is_none() {
-                    self.reader.load_ahead(&request.coordinate);
+                    self.reader.load_ahead(&request.coordinate, client.address);
                 }
                 decision.notes.extend(note);
                 PushResult::of(decision.commands, decision.notes)
