@@ -12,15 +12,17 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nostr::event::Event;
+use parking_lot::Mutex;
 use tokio::process::Command;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::command_error::CommandError;
+use crate::fairness::turns::Turns;
 use crate::process;
 use crate::process::ChildLimits;
 use crate::process::ChildOutput;
 use crate::process::ChildProcess;
+use crate::reconcile::payer::PublicationPayer;
 
 /// A strfry binary and the configuration of the relay's database.
 #[derive(Debug)]
@@ -28,7 +30,9 @@ pub(crate) struct StrfryImport {
     program: PathBuf,
     config: PathBuf,
     deadline: Duration,
-    /// Locked while a child runs; until when none is started, because one has hung.
+    /// Taken while a child runs.
+    turns: Turns<PublicationPayer>,
+    /// Until when none is started, because one has hung.
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -49,9 +53,12 @@ pub(crate) enum Imported {
 /// Why an event was not imported. The texts are read by the operator and the pusher.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImportError {
-    /// Other imports run, or one has hung a moment ago.
-    #[error("strfry import is busy or has just hung")]
+    /// Other imports run.
+    #[error("strfry import is busy")]
     Busy,
+    /// One has hung a moment ago.
+    #[error("strfry import has just hung")]
+    Rests,
     #[error("strfry import cannot be run")]
     Run(#[from] io::Error),
     #[error("strfry import {0}")]
@@ -91,17 +98,19 @@ impl StrfryImport {
             program,
             config: paths.config,
             deadline: IMPORT_DEADLINE,
+            turns: Turns::new(),
             rests_until: Mutex::new(None),
         })
     }
 
-    /// Imports an event and returns what strfry reports, which is still to be confirmed by the relay.
-    pub(crate) async fn import(&self, event: &Event) -> Result<Imported, ImportError> {
+    /// Imports an event when it is the turn of `payer`, and returns what strfry reports, which is still to be confirmed
+    /// by the relay.
+    pub(crate) async fn import(&self, event: &Event, payer: PublicationPayer) -> Result<Imported, ImportError> {
         let deadline = self.deadline;
-        let lock = tokio::time::timeout(deadline, self.rests_until.lock()).await;
-        let mut rests_until = lock.map_err(|_| ImportError::Busy)?;
-        if rests_until.is_some_and(|until| until > Instant::now()) {
-            return Err(ImportError::Busy);
+        let turn = tokio::time::timeout(deadline, self.turns.take(payer)).await;
+        let _turn = turn.map_err(|_| ImportError::Busy)?;
+        if self.rests_until.lock().is_some_and(|until| until > Instant::now()) {
+            return Err(ImportError::Rests);
         }
         let line = format!("{}\n", event.as_json());
         match run(self.command(), line.as_bytes(), deadline).await? {
@@ -111,7 +120,7 @@ impl StrfryImport {
                 Err(ImportError::Failed(format!("failed ({}): {words}", output.status)))
             }
             None => {
-                *rests_until = Some(Instant::now() + REST);
+                *self.rests_until.lock() = Some(Instant::now() + REST);
                 Err(ImportError::Failed(format!(
                     "was killed after {} s",
                     deadline.as_secs()
@@ -227,6 +236,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Kind;
@@ -325,7 +336,7 @@ mod tests {
             let strfry_import = strfry_import(folder.path(), &script).await;
             let event = event(NOW, &[&["d", "r"]]);
 
-            let imported = strfry_import.import(&event).await;
+            let imported = strfry_import.import(&event, PublicationPayer::Again).await;
 
             assert_eq!(format!("{imported:?}"), expected, "{said}");
             let line = fs::read_to_string(folder.path().join("strfry.line")).unwrap();
@@ -339,7 +350,10 @@ mod tests {
         let script = "echo 'strfry error: cannot open /srv/db : Permission denied' >&2\nexit 1";
         let strfry_import = strfry_import(folder.path(), script).await;
 
-        let error = strfry_import.import(&event(NOW, &[&["d", "r"]])).await.unwrap_err();
+        let error = strfry_import
+            .import(&event(NOW, &[&["d", "r"]]), PublicationPayer::Again)
+            .await
+            .unwrap_err();
 
         let text = error.to_string();
         assert!(
@@ -356,11 +370,11 @@ mod tests {
         strfry_import.deadline = Duration::from_secs(2);
         let event = event(NOW, &[&["d", "r"]]);
 
-        let first = strfry_import.import(&event).await.unwrap_err();
-        let second = strfry_import.import(&event).await.unwrap_err();
+        let first = strfry_import.import(&event, PublicationPayer::Again).await.unwrap_err();
+        let second = strfry_import.import(&event, PublicationPayer::Again).await.unwrap_err();
 
         assert!(first.to_string().contains("was killed after 2 s"), "{first}");
-        assert!(matches!(second, ImportError::Busy), "{second}");
+        assert!(matches!(second, ImportError::Rests), "{second}");
         let pids = fs::read_to_string(folder.path().join("strfry.pid")).unwrap();
         let pids: Vec<i32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
         assert_eq!(pids.len(), 2);
@@ -398,5 +412,34 @@ mod tests {
 
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_much_to_import_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        // Each says which one it was, and the first ends when all others wait.
+        let script = "cat >> \"$0.lines\"; while [ ! -e \"$0.go\" ]; do sleep 0.01; done\n\
+                      echo 'Writer: added: 1 dups: 0 replaced: 0 deleted: 0' >&2";
+        let strfry_import = strfry_import(folder.path(), script).await;
+        let [stranger, owner] = [1, 2].map(|last| PublicationPayer::client([192, 0, 2, last].into()));
+        let events: Vec<Event> = (0..6).map(|number| event(NOW + number, &[&["d", "r"]])).collect();
+        let payers = (0..5).map(|_| &stranger).chain([&owner]);
+        let imports = events
+            .iter()
+            .zip(payers)
+            .map(|(event, payer)| strfry_import.import(event, payer.clone()));
+        let mut imports = Box::pin(join_all(imports));
+        assert!(imports.as_mut().now_or_never().is_none());
+
+        fs::write(folder.path().join("strfry.go"), "").unwrap();
+        let imported = imports.await;
+
+        assert!(
+            imported.iter().all(|imported| matches!(imported, Ok(Imported::Stored))),
+            "{imported:?}"
+        );
+        let lines = fs::read_to_string(folder.path().join("strfry.lines")).unwrap();
+        let place = lines.lines().position(|line| line == events[5].as_json());
+        assert_eq!(place, Some(1), "behind the one that ran");
     }
 }

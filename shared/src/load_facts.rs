@@ -17,6 +17,7 @@ pub use crate::facts_scope::Reach;
 use crate::load_outwards::Outwards;
 use crate::load_outwards::ROUNDS_MAX;
 use crate::nip01::Address;
+use crate::nip01::memory_bytes;
 use crate::nip34;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
@@ -57,9 +58,9 @@ pub enum FactsError {
     #[error("cannot read the relay")]
     Relay(#[from] RelayError),
     /// There is more than may be loaded.
-    #[error("the events about the repository and its maintainers are more than may be read, {bytes_max} bytes")]
+    #[error("the events about the repository and its maintainers take more memory than they may, {bytes_max} bytes")]
     TooLarge {
-        /// How many bytes they may have.
+        /// How many bytes of memory they may take.
         bytes_max: usize,
     },
 }
@@ -89,7 +90,7 @@ impl FactLoader {
         self.load_within(usize::MAX, scope).await
     }
 
-    /// Loads the same, unless the events have more than about so many bytes.
+    /// Loads the same, unless all events together take more than about so many bytes of memory.
     ///
     /// # Errors
     /// See [`FactsError`]; there are no partial facts.
@@ -104,6 +105,7 @@ impl FactLoader {
             next.extend(self.listing(&scope.coordinates, most).await?);
         }
         let mut found = Outwards::from(&next);
+        let mut left = bytes_max;
         for round in 0..ROUNDS_MAX {
             if next.is_empty() {
                 break;
@@ -115,8 +117,10 @@ impl FactLoader {
             let scope = if round == 0 { scope } else { &FactsScope::default() };
             let (reading, served) = match &scope.arriving {
                 Some(arriving) => self.read_at_once(scope, arriving, &next).await?,
-                None => self.read_in_turn(bytes_max, scope, &next).await?,
+                None => self.read_in_turn(left, scope, &next).await?,
             };
+            // However many rounds there are, and however little each of them reads.
+            left = (left.checked_sub(taken(&reading, &served))).ok_or(FactsError::TooLarge { bytes_max })?;
             next = found.add(next, reading, served);
         }
         let covered = found.covered(scope);
@@ -161,7 +165,8 @@ impl FactLoader {
         let ids = &scope.pull_request_ids;
         let reading = self.purgatory.read_within(bytes_max, coordinates, ids).await?;
         let reading = reading.ok_or(FactsError::TooLarge { bytes_max })?;
-        let served = self.served(bytes_max, scope, coordinates, &reading).await?;
+        let left = bytes_max.saturating_sub(taken(&reading, &[]));
+        let served = self.served(left, scope, coordinates, &reading).await?;
         Ok((reading, served))
     }
 
@@ -232,13 +237,13 @@ impl FactLoader {
             asked,
             "query the relay for facts"
         );
-        let requests = self.requests(&unserved, &authors);
+        let requests = self.requests(bytes_max, &unserved, &authors);
         let (mut served, requested) = tokio::try_join!(self.relay.query_within(bytes_max, filters), requests)?;
         // Of PRs that are served already only their ids were known.
         let others = served.iter().map(|event| event.pubkey);
         let others: BTreeSet<PublicKey> = others.filter(|author| !authors.contains(author)).collect();
         if !others.is_empty() {
-            served.extend(self.requests(&[], &others).await?);
+            served.extend(self.requests(bytes_max, &[], &others).await?);
         }
         served.extend(requested);
         Ok(served)
@@ -247,20 +252,33 @@ impl FactLoader {
     /// Reads the requests to delete these events, and the requests to vanish of these authors. Each of them has filters
     /// of its own, which no others can fill: hundreds, if an announcement lists 200 keys. There are next to never any
     /// such requests, so a few filters that match all of them are asked first.
-    async fn requests(&self, events: &[&Event], authors: &BTreeSet<PublicKey>) -> Result<Vec<Event>, RelayError> {
+    async fn requests(
+        &self,
+        bytes_max: usize,
+        events: &[&Event],
+        authors: &BTreeSet<PublicKey>,
+    ) -> Result<Vec<Event>, RelayError> {
         let together = deletions_together(events).chain(vanished_together(authors));
         let together: Vec<Filter> = together.map(|filter| filter.limit(FEW)).collect();
-        if let Some(few) = self.relay.fewer_than(FEW, together).await? {
+        if let Some(few) = self.relay.fewer_than(bytes_max, FEW, together).await? {
             return Ok(few);
         }
         let each = deletions(events).into_iter().chain(vanished(authors));
-        self.relay.newest(each.collect()).await
+        self.relay
+            .newest(bytes_max.min(REQUESTS_BYTES_MAX), each.collect())
+            .await
     }
 
     /// Whether the relay serves an event that `event` refers to, or one that refers to it.
     pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
         Ok(self.relay.any(related(event, references)).await?)
     }
+}
+
+/// Returns about how much memory events take.
+fn taken(reading: &Reading, served: &[Event]) -> usize {
+    let held = reading.entries.iter().map(|entry| &entry.event);
+    held.chain(served).map(memory_bytes).sum()
 }
 
 /// Whether the purgatory is releasing an event.
@@ -399,8 +417,8 @@ fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
     })
 }
 
-/// What an author's announcement and state are expected to have at most, where nobody wants to do harm: the state of an
-/// author has 30 KB for 400 refs, and most authors have fewer.
+/// What an author's announcement and state are expected to take, where nobody wants to do harm: as much as a state with
+/// 150 refs.
 const AUTHOR_BYTES: usize = 32 << 10;
 
 /// Owners in one filter, each with one announcement and one state of an identifier: no page of a relay is that small,
@@ -415,6 +433,9 @@ const DELETIONS_READ_MAX: usize = 50;
 
 /// Requests to delete and to vanish that are read together.
 const FEW: usize = 20;
+
+/// Most memory of the requests to delete and to vanish of a repository's members, which are read for each decision.
+const REQUESTS_BYTES_MAX: usize = 64 << 20;
 
 /// Authors whose requests to vanish are asked for together.
 const AUTHORS_TOGETHER_MAX: usize = 100;
@@ -537,6 +558,91 @@ mod tests {
                 assert_eq!((loaded.is_ok(), is_too_large), (is_loaded, !is_loaded), "{identifier}");
             }
         }
+    }
+
+    /// A relay that serves these events.
+    async fn serving(events: Vec<Event>) -> RelayClient {
+        relay(500, move |_, message| {
+            if message[0] != "REQ" {
+                return Vec::new();
+            }
+            let filters = &message.as_array().unwrap()[2..];
+            let limit = filters.iter().filter_map(|filter| filter["limit"].as_u64()).max();
+            let asked: Vec<Filter> = filters
+                .iter()
+                .map(|filter| serde_json::from_value(filter.clone()).unwrap())
+                .collect();
+            let matching = events.iter().filter(|event| match_any(&asked, event));
+            let found: Vec<Event> = matching.cloned().collect();
+            stored(&found, 500, &serde_json::json!(["REQ", message[1], {"limit": limit}]))
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn what_a_chain_of_announcements_takes_counts_as_one() {
+        let long = "x".repeat(30_000);
+        let chain = (1..12).map(|owner| {
+            let next = pubkey(owner + 1).to_hex();
+            announcement_event(owner, "r", 1, &[&["description", &long], &["maintainers", &next]])
+        });
+        let loader = loader(serving(chain.collect()).await);
+        let scope = FactsScope::of(&coordinate(1, "r"));
+
+        let [small, large] = [200_000, 400_000].map(|bytes_max| loader.load_within(bytes_max, &scope));
+        let (small, large) = (small.await, large.await);
+
+        assert!(small.is_err_and(|error| error.is_too_large()));
+        assert!(large.is_ok(), "{:?}", large.err());
+    }
+
+    #[tokio::test]
+    async fn what_a_decision_reads_of_deletions_counts_too() {
+        let owner = Keys::generate();
+        let long = "n".repeat(200);
+        let own = |kind, tags: &[[&str; 2]]| {
+            let tags = tags.iter().map(|tag| Tag::parse(*tag).unwrap());
+            EventBuilder::new(Kind::from_u16(kind), "")
+                .tags(tags)
+                .finalize(&owner)
+                .unwrap()
+        };
+        let announced = own(nip34::ANNOUNCEMENT, &[["d", &long]]);
+        let padding = "x".repeat(10_000);
+        let deletions =
+            (0..40).map(|number: u32| own(nip34::DELETION, &[["pad", &padding], ["n", &number.to_string()]]));
+        let loader = loader(serving(deletions.collect()).await);
+        let at = Coordinate {
+            owner: owner.public_key(),
+            identifier: long.parse().unwrap(),
+        };
+        let hold = held(&announced, at.clone());
+        assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        let scope = FactsScope::of(&at);
+
+        let [small, large] = [200_000, 1_000_000].map(|bytes_max| loader.load_within(bytes_max, &scope));
+        let (small, large) = (small.await, large.await);
+
+        assert!(small.is_err_and(|error| error.is_too_large()));
+        assert!(large.is_ok(), "{:?}", large.err());
+    }
+
+    #[tokio::test]
+    async fn tags_of_few_characters_count_with_the_memory_that_they_take() {
+        let tags: Vec<Vec<String>> = (0..4_000).map(|_| vec!["t".to_owned()]).collect();
+        let tags: Vec<Vec<&str>> = tags
+            .iter()
+            .map(|tag| tag.iter().map(String::as_str).collect())
+            .collect();
+        let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
+        let event = announcement_event(1, "r", 1, &tags);
+        let text = event.as_json().len();
+        assert!(memory_bytes(&event) > 10 * text, "{text}");
+        let loader = loader(serving(vec![event]).await);
+
+        let loaded = loader.load_within(3 * text, &FactsScope::of(&coordinate(1, "r"))).await;
+
+        assert!(loaded.is_err_and(|error| error.is_too_large()));
     }
 
     fn loader(relay: RelayClient) -> FactLoader {

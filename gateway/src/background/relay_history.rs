@@ -79,13 +79,16 @@ impl RelayHistory {
 async fn newest(relay: &RelayClient, filter: &Filter) -> Result<Vec<Event>, RelayError> {
     let mut limit = EVENTS_MAX;
     while limit > 0 {
-        match relay.newest(vec![filter.clone().limit(limit)]).await {
+        match relay.newest(BYTES_MAX, vec![filter.clone().limit(limit)]).await {
             Err(RelayError::TooLarge { .. }) => limit /= 2,
             answer => return answer,
         }
     }
     Ok(Vec::new())
 }
+
+/// Most memory of these events.
+const BYTES_MAX: usize = 16 << 20;
 
 /// Most events in memory, unless one page of the relay has more.
 const EVENTS_MAX: usize = 1000;

@@ -1,5 +1,6 @@
-//! What keeps one client from taking what all need: shares by address, slots by turns, and a least rate.
+//! What keeps one client from taking what all need: shares by address, slots and turns, and a least rate.
 
 pub(crate) mod least_rate;
 pub(crate) mod shares;
 pub(crate) mod slots;
+pub(crate) mod turns;

@@ -5,6 +5,7 @@
 //! [`AGE_MAX`] after the load had begun.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +23,7 @@ use shared::rules::Access;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::fetch::askers::Askers;
 use crate::repositories::changes::Changes;
 
 /// What a load returns, and others may have.
@@ -68,6 +70,7 @@ struct Load<T> {
     access: Arc<Access>,
     /// What the one before it returned.
     before: Mutex<Option<Arc<T>>>,
+    askers: Arc<Askers>,
     result: OnceCell<Arc<T>>,
 }
 
@@ -122,24 +125,28 @@ impl<T: Shareable> ReadCache<T> {
         }
     }
 
-    /// Returns what `load` returns about a repository, or has returned to somebody else. `load` is given what the load
-    /// before it has returned.
+    /// Returns what `load` returns about a repository to a client at `asker`, or has returned to somebody else. `load`
+    /// is given what the load before it has returned, and who waits for it.
     pub(crate) async fn get<F>(
         &self,
         coordinate: &Coordinate,
         access: &Arc<Access>,
-        load: impl Fn(Option<Arc<T>>) -> F,
+        asker: IpAddr,
+        load: impl Fn(Option<Arc<T>>, Arc<Askers>) -> F,
     ) -> Arc<T>
     where
         F: Future<Output = T> + Send,
     {
         let came = Instant::now();
         loop {
-            let current = self.inner.current(coordinate, access, came);
+            let current = self.inner.current(coordinate, access, (asker, came));
+            if !current.result.initialized() {
+                current.askers.add(asker);
+            }
             let result = current.result.get_or_init(async || {
                 // A client may break off meanwhile: then the next load needs it, too.
                 let before = current.before.lock().clone();
-                let result = Arc::new(load(before).await);
+                let result = Arc::new(load(before, Arc::clone(&current.askers)).await);
                 drop(current.before.lock().take());
                 self.keep(coordinate, &current, &result);
                 result
@@ -187,8 +194,8 @@ impl<T: Shareable> ReadCache<T> {
 }
 
 impl<T: Shareable> Inner<T> {
-    /// Returns the load whose result a request may have that came at `came`; it may have to be begun.
-    fn current(&self, coordinate: &Coordinate, access: &Arc<Access>, came: Instant) -> Arc<Load<T>> {
+    /// Returns the load whose result a request of `asker` may have that came at `came`; it may have to be begun.
+    fn current(&self, coordinate: &Coordinate, access: &Arc<Access>, (asker, came): (IpAddr, Instant)) -> Arc<Load<T>> {
         let find = || self.kept.get(coordinate);
         let holds = |kept: &Kept<T>| self.holds(&kept.load, coordinate, access, came);
         if let Some(kept) = find().filter(&holds) {
@@ -205,6 +212,7 @@ impl<T: Shareable> Inner<T> {
             changes: self.changes.count(coordinate),
             access: Arc::clone(access),
             before: Mutex::new(found.and_then(|kept| kept.load.result.get().and_then(T::remains))),
+            askers: Arc::new(Askers::new(asker)),
             result: OnceCell::new(),
         });
         let kept = Kept {
@@ -319,13 +327,13 @@ mod tests {
         }
 
         async fn load_sized(&self, name: &str, bytes: u64) -> usize {
-            let load = async |_| {
+            let load = async |_, _| {
                 let number = self.begun.fetch_add(1, Ordering::SeqCst);
                 self.let_end.acquire().await.unwrap().forget();
                 Numbered(number, self.audience, bytes.into())
             };
             let coordinate = coordinate(name);
-            let result = self.cache.get(&coordinate, &self.access, load);
+            let result = self.cache.get(&coordinate, &self.access, ASKER, load);
             result.await.0
         }
 
@@ -336,6 +344,8 @@ mod tests {
     }
 
     const MANY: usize = 1000;
+
+    const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[tokio::test]
     async fn many_readers_of_one_repository_cost_one_load() {
@@ -377,11 +387,15 @@ mod tests {
         assert!(first.as_mut().now_or_never().is_none());
         drop(first);
 
-        let load = async |before: Option<Arc<Numbered>>| {
+        let load = async |before: Option<Arc<Numbered>>, _| {
             let before = before.map_or(MANY, |before| before.0);
             Numbered(before, Audience::Everybody, 1000.into())
         };
-        let given = counted.cache.get(&coordinate("r"), &counted.access, load).await.0;
+        let given = counted
+            .cache
+            .get(&coordinate("r"), &counted.access, ASKER, load)
+            .await
+            .0;
 
         assert_eq!(given, 0);
     }

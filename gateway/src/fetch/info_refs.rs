@@ -2,6 +2,7 @@
 //! References").
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use shared::nip34::Coordinate;
 use warp::http::HeaderMap;
@@ -40,15 +41,15 @@ pub(crate) async fn info_refs(reader: &Reader, process: &UploadPack, request: &I
         headers,
     } = *request;
     let finding = match service {
-        GitService::UploadPack => reader.find(coordinate).await,
-        GitService::ReceivePack => reader.find_to_push(coordinate).await,
+        GitService::UploadPack => reader.find(coordinate, address).await,
+        GitService::ReceivePack => reader.find_to_push(coordinate, address).await,
     };
     let advertised = match (&finding.found, service) {
         // Missing data can be pushed again, on top of the data that is left.
         (Found::Readable { advertised, .. }, _) | (Found::DataMissing(advertised), GitService::ReceivePack) => {
-            advertised
+            Arc::clone(advertised)
         }
-        (Found::NoState, GitService::ReceivePack) => reader.nothing(),
+        (Found::NoState, GitService::ReceivePack) => Arc::clone(reader.nothing()),
         (unreadable, service) => {
             // A path that a client made up is no fetch that fails.
             if service == GitService::UploadPack && !matches!(unreadable, Found::NotHosted) {
@@ -66,6 +67,8 @@ pub(crate) async fn info_refs(reader: &Reader, process: &UploadPack, request: &I
         false => advertised.to_push(version, haves),
     };
     reader.weigh(coordinate, &finding);
+    // It may wait for a place, and needs no facts any more.
+    drop(finding);
     let content_type = match service {
         GitService::UploadPack => "application/x-git-upload-pack-advertisement",
         GitService::ReceivePack => "application/x-git-receive-pack-advertisement",

@@ -10,6 +10,7 @@ pub(crate) mod advertised;
 mod answer_key;
 pub(crate) mod answers;
 mod asked;
+pub(crate) mod askers;
 mod cache;
 pub(crate) mod error;
 pub(crate) mod finding;

@@ -1,6 +1,7 @@
 //! What readers get for a coordinate: from the facts and the disk, loaded once for all requests within a second.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use shared::relay_client::RelayError;
 use shared::rules::Facts;
 use shared::rules::Hosting;
 use shared::rules::PushedState;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::fairness::slots::Slots;
 use crate::fetch::advertised::Advertised;
+use crate::fetch::askers::Askers;
 use crate::fetch::cache::Audience;
 use crate::fetch::cache::ReadCache;
 use crate::fetch::finding::Finding;
@@ -34,9 +36,12 @@ pub(crate) struct Reader {
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
-    /// The places of large loads, about what is not on disk and about what is.
-    large_loads: Semaphore,
-    large_loads_on_disk: Semaphore,
+    /// The places of loads: of those that take little, of those that take more, and of large ones about what is not on
+    /// disk and about what is.
+    tiny_loads: Slots,
+    small_loads: Slots,
+    large_loads: Slots,
+    large_loads_on_disk: Slots,
     /// How often somebody has asked, and how often that was loaded.
     asked: Meter<1>,
     loaded: Meter<1>,
@@ -57,8 +62,10 @@ impl Reader {
             },
             repositories,
             cache: ReadCache::new(changes.clone(), cache_bytes_max),
-            large_loads: Semaphore::new(1),
-            large_loads_on_disk: Semaphore::new(LARGE_LOADS_MAX),
+            tiny_loads: Slots::new(TINY_LOADS_MAX),
+            small_loads: Slots::new(SMALL_LOADS_MAX),
+            large_loads: Slots::new(1),
+            large_loads_on_disk: Slots::new(LARGE_LOADS_MAX),
             asked: Meter::default(),
             loaded: Meter::default(),
             changes,
@@ -70,27 +77,29 @@ impl Reader {
         &self.nothing
     }
 
-    /// Returns what a reader finds at `coordinate`: as it was at most a second ago, and not before a change that this
-    /// gateway has made or seen.
-    pub(crate) async fn find(&self, coordinate: &Coordinate) -> Arc<Finding> {
+    /// Returns what a reader at `address` finds at `coordinate`: as it was at most a second ago, and not before a
+    /// change that this gateway has made or seen.
+    ///
+    /// It may be large, and is kept for others within a bound: whoever waits for a client lets go of it.
+    pub(crate) async fn find(&self, coordinate: &Coordinate, address: IpAddr) -> Arc<Finding> {
         self.asked.add(0, 1);
         let access = self.loader.access.current();
         // Boxed: loads are rare, and their state would be part of every request.
-        let load = |before| Box::pin(self.load(coordinate, before));
-        self.cache.get(coordinate, &access, load).await
+        let load = |before, askers| Box::pin(self.load(coordinate, before, askers));
+        self.cache.get(coordinate, &access, address, load).await
     }
 
     /// Loads what a push has changed, for the first who asks: the load takes milliseconds where there are thousands of
-    /// refs. Its payer is who pushed, and it holds no longer than any other.
-    pub(crate) fn load_ahead(self: &Arc<Self>, coordinate: &Coordinate) {
+    /// refs. Its payer is who pushed, from `address`, and it holds no longer than any other.
+    pub(crate) fn load_ahead(self: &Arc<Self>, coordinate: &Coordinate, address: IpAddr) {
         let (reader, coordinate) = (Arc::clone(self), coordinate.clone());
-        tokio::spawn(async move { drop(reader.find(&coordinate).await) });
+        tokio::spawn(async move { drop(reader.find(&coordinate, address).await) });
     }
 
     /// Returns what a pusher gets: the refs that are on disk now. A push names them as the old values, and another
     /// gateway may have changed them within the last second.
-    pub(super) async fn find_to_push(&self, coordinate: &Coordinate) -> Arc<Finding> {
-        let finding = self.find(coordinate).await;
+    pub(super) async fn find_to_push(&self, coordinate: &Coordinate, address: IpAddr) -> Arc<Finding> {
+        let finding = self.find(coordinate, address).await;
         let Found::Readable { advertised, .. } = &finding.found else {
             return finding;
         };
@@ -103,7 +112,7 @@ impl Reader {
             return finding;
         }
         self.changes.note(coordinate);
-        self.find(coordinate).await
+        self.find(coordinate, address).await
     }
 
     /// Returns the objects that a push of another part of the newest state need not send: those that are kept aside
@@ -137,57 +146,64 @@ impl Reader {
         (asked, loaded)
     }
 
-    async fn load(&self, coordinate: &Coordinate, before: Option<Arc<Finding>>) -> Finding {
+    async fn load(&self, coordinate: &Coordinate, before: Option<Arc<Finding>>, askers: Arc<Askers>) -> Finding {
         self.loaded.add(0, 1);
-        let (found, facts, audience) = match self.facts(coordinate).await {
+        let finding = self.load_once(coordinate, before.as_deref(), &askers).await;
+        drop(before);
+        if !finding.found.is_behind() {
+            return finding;
+        }
+        // Many may wait for a reconcile, and facts are large.
+        drop(finding);
+        self.wait_for_reconcile(coordinate).await;
+        self.load_once(coordinate, None, &askers).await
+    }
+
+    async fn load_once(&self, coordinate: &Coordinate, before: Option<&Finding>, askers: &Askers) -> Finding {
+        match self.facts(coordinate, askers).await {
             Ok(facts) => {
-                let (found, audience) = self.by_facts(coordinate, &facts, before.as_deref()).await;
-                match found.is_behind() && self.is_reconciled_soon(coordinate).await {
-                    true => self.once_more(coordinate, facts).await,
-                    false => (found, Some(facts), audience),
-                }
+                let (found, audience) = self.by_facts(coordinate, &facts, before).await;
+                Finding::new(found, Some(facts), audience)
             }
-            Err(error) => (self.without_facts(coordinate, &error).await, None, Audience::Waiting),
-        };
-        Finding::new(found, facts, audience)
-    }
-
-    /// Finds what there is after a reconcile.
-    async fn once_more(&self, coordinate: &Coordinate, earlier: Facts) -> (Found, Option<Facts>, Audience) {
-        let facts = self.facts(coordinate).await.unwrap_or(earlier);
-        let (found, audience) = self.by_facts(coordinate, &facts, None).await;
-        (found, Some(facts), audience)
-    }
-
-    /// Waits a moment for a reconcile, and returns whether it came.
-    async fn is_reconciled_soon(&self, coordinate: &Coordinate) -> bool {
-        let deadline = Instant::now() + RECONCILE_WAIT;
-        while Instant::now() < deadline {
-            match self.loader.purgatory.dirty_number(coordinate).await {
-                Ok(None) => return true,
-                Ok(Some(_)) => tokio::time::sleep(RECONCILE_PAUSE).await,
-                Err(_) => return false,
+            Err(error) => {
+                let found = self.without_facts(coordinate, &error).await;
+                Finding::new(found, None, Audience::Waiting)
             }
         }
-        false
+    }
+
+    /// Waits a moment for a reconcile.
+    async fn wait_for_reconcile(&self, coordinate: &Coordinate) {
+        let deadline = Instant::now() + RECONCILE_WAIT;
+        while Instant::now() < deadline
+            && let Ok(Some(_)) = self.loader.purgatory.dirty_number(coordinate).await
+        {
+            tokio::time::sleep(RECONCILE_PAUSE).await;
+        }
     }
 
     /// Loads the facts for a reader. If the repository is on disk, gives up after [`FACTS_WAIT`].
-    async fn facts(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
+    async fn facts(&self, coordinate: &Coordinate, askers: &Askers) -> Result<Facts, FactsError> {
         if !self.repositories.at(coordinate).exists().await {
-            return self.load_facts(&FactsScope::of(coordinate)).await;
+            return self.load_facts(&FactsScope::of(coordinate), askers).await;
         }
         let scope = FactsScope::of(coordinate);
-        let facts = tokio::time::timeout(FACTS_WAIT, self.load_facts(&scope)).await;
+        let facts = tokio::time::timeout(FACTS_WAIT, self.load_facts(&scope, askers)).await;
         facts.unwrap_or(Err(FactsError::Relay(RelayError::Timeout)))
     }
 
-    /// Loads facts that anybody may have asked for. Those that are large, because many keys list each other or declare
-    /// thousands of refs, wait for others of their kind, and no small ones do.
-    pub(crate) async fn load_facts(&self, scope: &FactsScope) -> Result<Facts, FactsError> {
-        match self.loader.load_within(SMALL_LOAD_BYTES_MAX, scope).await {
-            Err(error) if error.is_too_large() => {}
-            loaded => return Ok(loaded?.0),
+    /// Loads facts that anybody may have asked for. Each load has a place for what it may take, so that all together
+    /// have a bound. Most take little; those that take more, because many keys list each other or declare thousands of
+    /// refs, wait for others of their kind, and no smaller ones do.
+    pub(crate) async fn load_facts(&self, scope: &FactsScope, askers: &Askers) -> Result<Facts, FactsError> {
+        for (places, bytes_max) in [
+            (&self.tiny_loads, TINY_LOAD_BYTES_MAX),
+            (&self.small_loads, SMALL_LOAD_BYTES_MAX),
+        ] {
+            match self.load_in(places, bytes_max, scope, askers).await {
+                Err(error) if error.is_too_large() => {}
+                loaded => return loaded,
+            }
         }
         let mut coordinates = scope.coordinates.iter();
         // Whoever has pushed something into a repository does not wait for those that were merely announced.
@@ -195,9 +211,20 @@ impl Reader {
             Some(coordinate) if self.repositories.at(coordinate).exists().await => &self.large_loads_on_disk,
             Some(_) | None => &self.large_loads,
         };
-        let place = tokio::time::timeout(PLACE_WAIT, places.acquire()).await;
+        self.load_in(places, LARGE_LOAD_BYTES_MAX, scope, askers).await
+    }
+
+    /// Loads facts in one of some places, unless they take more than so many bytes.
+    async fn load_in(
+        &self,
+        places: &Slots,
+        bytes_max: usize,
+        scope: &FactsScope,
+        askers: &Askers,
+    ) -> Result<Facts, FactsError> {
+        let place = tokio::time::timeout(PLACE_WAIT, askers.place(places)).await;
         let _place = place.map_err(|_| FactsError::Relay(RelayError::Timeout))?;
-        Ok(self.loader.load_within(LARGE_LOAD_BYTES_MAX, scope).await?.0)
+        Ok(self.loader.load_within(bytes_max, scope).await?.0)
     }
 
     async fn by_facts(&self, coordinate: &Coordinate, facts: &Facts, before: Option<&Finding>) -> (Found, Audience) {
@@ -320,16 +347,25 @@ fn governed(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
 /// clone.
 const FACTS_WAIT: Duration = Duration::from_secs(2);
 
-/// Bytes of events in a small load, as most are.
-const SMALL_LOAD_BYTES_MAX: usize = 512 << 10;
+/// Memory of the events of a load, as most take: of one maintainer with a thousand refs, or of some with few.
+const TINY_LOAD_BYTES_MAX: usize = 256 << 10;
 
-/// Bytes of events in a large load: in memory they take three times as much.
-const LARGE_LOAD_BYTES_MAX: usize = 16 << 20;
+/// Such loads at a time, 8 MiB: more than the relay is asked for at once.
+const TINY_LOADS_MAX: usize = 32;
 
-/// Large loads at a time, about repositories on disk.
+/// Memory of the events of a load that takes more: of some maintainers with thousands of refs.
+const SMALL_LOAD_BYTES_MAX: usize = 2 << 20;
+
+/// Such loads at a time, 16 MiB.
+const SMALL_LOADS_MAX: usize = 8;
+
+/// Memory of the events of a large load: of two hundred maintainers with some hundred refs each.
+const LARGE_LOAD_BYTES_MAX: usize = 24 << 20;
+
+/// Large loads at a time about repositories on disk, and one about another: 72 MiB.
 const LARGE_LOADS_MAX: usize = 2;
 
-/// For how long a large load waits for others.
+/// For how long a load waits for others.
 const PLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// For how long a reader waits where the repository follows a push to another one, by a worker that has to fetch the

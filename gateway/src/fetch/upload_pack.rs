@@ -1,6 +1,7 @@
 //! `POST git-upload-pack`: fetches and clones (`gitprotocol-http(5)`, "Smart Service git-upload-pack").
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use shared::nip34::Coordinate;
@@ -30,23 +31,30 @@ pub(crate) async fn upload_pack(
         process.outcomes.add(FetchOutcome::Unreadable as usize, 1);
         found.refusal()
     };
-    let finding = reader.find(coordinate).await;
+    let finding = reader.find(coordinate, address).await;
     if !matches!(finding.found, Found::Readable { .. }) {
         return unreadable(&finding.found);
     }
+    // A client may take minutes to ask, and many may: what was found is large.
+    drop(finding);
     let answer = match process.receiver.receive(address, protocol, body).await {
         Ok(request) => {
-            // It may have taken minutes.
-            let finding = reader.find(coordinate).await;
+            let finding = reader.find(coordinate, address).await;
             let Found::Readable { path, advertised } = &finding.found else {
                 return unreadable(&finding.found);
             };
+            let (path, advertised) = (&path.clone(), &Arc::clone(advertised));
+            let weighed = Arc::downgrade(&finding);
+            // It waits for a slot.
+            drop(finding);
             let answer = process.answer(ReadableRepository { path, advertised }, request).await;
-            reader.weigh(coordinate, &finding);
+            if let Some(finding) = weighed.upgrade() {
+                reader.weigh(coordinate, &finding);
+            }
             if let Ok(FetchAnswer::Streamed { .. }) = &answer {
                 // It may have waited for a slot, and the repository may have been taken down meanwhile, or have lost
                 // its state: then it reads as empty, from another place.
-                let now = reader.find(coordinate).await;
+                let now = reader.find(coordinate, address).await;
                 if !matches!(&now.found, Found::Readable { path: place, .. } if place == path) {
                     return unreadable(&now.found);
                 }

@@ -1,5 +1,6 @@
 //! Answers with the page of a repository, and with the feed of its releases.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use shared::nip34::Coordinate;
@@ -37,9 +38,9 @@ impl RepositoryPages {
         }
     }
 
-    /// Answers with the page of a repository, or that the client that sent `headers` has it.
-    pub(super) async fn page(&self, coordinate: &Coordinate, headers: &HeaderMap) -> Response {
-        let finding = self.reader.find(coordinate).await;
+    /// Answers with the page of a repository, or that the client at `address` that sent `headers` has it.
+    pub(super) async fn page(&self, coordinate: &Coordinate, address: IpAddr, headers: &HeaderMap) -> Response {
+        let finding = self.reader.find(coordinate, address).await;
         let facts = match facts_to_show(&finding) {
             Ok(facts) => facts,
             Err(refusal) => {
@@ -82,8 +83,8 @@ impl RepositoryPages {
     }
 
     /// Answers with the feed of a repository's releases, or that the client that sent `headers` has it.
-    pub(super) async fn releases(&self, coordinate: &Coordinate, headers: &HeaderMap) -> Response {
-        let finding = self.reader.find(coordinate).await;
+    pub(super) async fn releases(&self, coordinate: &Coordinate, address: IpAddr, headers: &HeaderMap) -> Response {
+        let finding = self.reader.find(coordinate, address).await;
         let (facts, refs) = match (facts_to_show(&finding), finding.refs()) {
             (Ok(facts), Some(refs)) => (facts, refs),
             (Ok(_), None) => return finding.found.refusal(),

@@ -136,8 +136,8 @@ async fn answer(
         },
         Target::Root if reads => gateway.root.answer(&head.query, &head.headers).await,
         Target::Repository { coordinate, endpoint } => match endpoint {
-            Endpoint::Page if reads => gateway.pages.page(coordinate, &head.headers).await,
-            Endpoint::Releases if reads => gateway.pages.releases(coordinate, &head.headers).await,
+            Endpoint::Page if reads => gateway.pages.page(coordinate, head.client, &head.headers).await,
+            Endpoint::Releases if reads => gateway.pages.releases(coordinate, head.client, &head.headers).await,
             Endpoint::InfoRefs(service) if reads => {
                 let version = protocol(&head.headers).map_or(ProtocolVersion::V0, |protocol| protocol.version());
                 let request = InfoRefsRequest {

@@ -29,6 +29,7 @@ use tracing::Span;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::fetch::askers::Askers;
 use crate::fetch::finding::Found;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
@@ -51,6 +52,7 @@ use crate::push::refusal::pack_refused;
 use crate::push::refusal::refuse_unread;
 use crate::push::request::PushRequest;
 use crate::reconcile::Reconciler;
+use crate::reconcile::payer::PublicationPayer;
 use crate::repositories::Line;
 
 pub(crate) struct Pusher {
@@ -61,6 +63,12 @@ pub(crate) struct Pusher {
     /// What continues without its client; waited for when the server stops.
     pub(crate) tasks: TaskTracker,
     pub(crate) log: Arc<PushLog>,
+}
+
+/// The client of a push whose pack is here: who pays for the rest, and is told how far it is.
+struct PushClient {
+    address: IpAddr,
+    progress: watch::Sender<Stage>,
 }
 
 /// Answers a POST of `git-receive-pack` of a client at `address`.
@@ -79,7 +87,7 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
         return answer::probe();
     }
     let capabilities = &request.list.capabilities;
-    let decision = match pusher.decide(&request).await {
+    let decision = match pusher.decide(&request, audit.address()).await {
         Ok(Some(decision)) => decision,
         Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository on this server"),
         Err(error) => {
@@ -109,8 +117,10 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
             let received_bytes = pack.as_ref().map_or(0, Pack::bytes);
             let (progress, stages) = watch::channel(Stage::Checking { received_bytes });
+            let address = audit.address();
             let work = async move {
-                let finished = pusher.finish(request, decision, pack, extension, &progress);
+                let client = PushClient { address, progress };
+                let finished = pusher.finish(request, decision, pack, extension, &client);
                 audit.end(finished.await)
             };
             answer::in_task(&tasks, &capabilities, stages, work.instrument(Span::current()))
@@ -137,10 +147,10 @@ impl Pusher {
     }
 
     /// Decides about a push with the facts before its pack; `None`: this server does not host the repository.
-    async fn decide(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+    async fn decide(&self, request: &PushRequest, address: IpAddr) -> Result<Option<PushDecision>, PushError> {
         match self.allow(request).await? {
             Some(decision) => Ok(Some(decision)),
-            None => self.decide_anew(request).await,
+            None => self.decide_anew(request, address).await,
         }
     }
 
@@ -160,10 +170,10 @@ impl Pusher {
         Ok(decision.filter(|decision| decision.acts() && decision.refused() == 0))
     }
 
-    async fn decide_anew(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+    async fn decide_anew(&self, request: &PushRequest, address: IpAddr) -> Result<Option<PushDecision>, PushError> {
         // Anybody may name PRs: they are read only for a repository that is here.
         if !request.pull_request_ids().is_empty() {
-            let finding = self.reader.find(&request.coordinate).await;
+            let finding = self.reader.find(&request.coordinate, address).await;
             if matches!(finding.found, Found::NotHosted) {
                 return Ok(None);
             }
@@ -173,7 +183,7 @@ impl Pusher {
             pull_request_ids: request.pull_request_ids(),
             ..FactsScope::default()
         };
-        let facts = self.reader.load_facts(&scope).await?;
+        let facts = self.reader.load_facts(&scope, &Askers::new(address)).await?;
         request.decide(&facts, &self.reconciler.repositories).await
     }
 
@@ -190,7 +200,7 @@ impl Pusher {
         decision: PushDecision,
         pack: Option<Pack>,
         extension: JoinHandle<()>,
-        progress: &watch::Sender<Stage>,
+        client: &PushClient,
     ) -> PushResult {
         let checked = self.receiver.check(&request, pack, &decision);
         let (received, _) = tokio::join!(self.receiver.extending(&decision.extend, checked), extension);
@@ -198,7 +208,7 @@ impl Pusher {
             Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),
         };
-        progress.send_replace(Stage::Storing);
+        client.progress.send_replace(Stage::Storing);
         let line = match decision.is_staged_by_stranger && decision.allowed_tips().is_empty() {
             true => Line::Strangers,
             false => Line::Owners,
@@ -206,11 +216,12 @@ impl Pusher {
         match commit(&self.reconciler, &request, received, line).await {
             Ok(Committed { mut decision, leased }) => {
                 let events = leased.len() + decision.awaited.len();
-                progress.send_replace(Stage::Publishing { events });
-                let note = self.publisher.publish(leased, &decision.awaited).await;
+                client.progress.send_replace(Stage::Publishing { events });
+                let payer = PublicationPayer::client(client.address);
+                let note = self.publisher.publish(leased, payer, &decision.awaited).await;
                 // Not for strangers, and not while the relay does not answer.
                 if line == Line::Owners && note.is_none() {
-                    self.reader.load_ahead(&request.coordinate);
+                    self.reader.load_ahead(&request.coordinate, client.address);
                 }
                 decision.notes.extend(note);
                 PushResult::of(decision.commands, decision.notes)

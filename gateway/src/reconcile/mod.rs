@@ -10,6 +10,7 @@ pub(crate) mod error;
 mod in_flight;
 pub(crate) mod known_events;
 mod noted;
+pub(crate) mod payer;
 pub(crate) mod publish;
 pub(crate) mod pull_request_events;
 pub(crate) mod reconciled;

@@ -32,6 +32,24 @@ pub fn first_value<'e>(event: &'e Event, name: &str) -> &'e str {
         .and_then(|values| values.first())
         .map_or("", String::as_str)
 }
+/// Returns about how many bytes of memory an event takes. Tags of few characters each take many times their text.
+pub fn memory_bytes(event: &Event) -> usize {
+    let tags = event.tags.iter().map(|tag| {
+        let elements = tag.as_slice().iter();
+        TAG_MEMORY_BYTES + elements.map(|text| text.len() + TEXT_MEMORY_BYTES).sum::<usize>()
+    });
+    EVENT_MEMORY_BYTES + event.content.len() + tags.sum::<usize>()
+}
+
+/// An event without its content and its tags.
+const EVENT_MEMORY_BYTES: usize = 512;
+
+/// A tag without its elements: a vector and its allocation.
+const TAG_MEMORY_BYTES: usize = 48;
+
+/// An element of a tag without its characters: a string and its allocation.
+const TEXT_MEMORY_BYTES: usize = 40;
+
 /// Returns how many bytes the content and the tags of an event have in JSON, but for what is escaped.
 pub fn text_bytes(event: &Event) -> usize {
     let elements = event.tags.iter().flat_map(|tag| tag.as_slice());

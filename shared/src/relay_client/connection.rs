@@ -26,6 +26,7 @@ use super::information::StatedLimits;
 use super::message::RelayMessage;
 use super::outcome::PublishOutcome;
 use super::page::Page;
+use super::pending::OpenedQuery;
 use super::pending::Pending;
 
 /// A connection. It ends when it is dropped, when the relay ends it, or when the relay has fallen silent.
@@ -69,7 +70,7 @@ impl RelayConnection {
         self.page_within(PAGE_BYTES_MAX, filters, page_size).await
     }
 
-    /// Requests the same, of so many bytes at most, and of no more than any page may have.
+    /// Requests the same, of so many bytes of memory at most, and of no more than any page may have.
     pub(super) async fn page_within(
         &self,
         bytes_max: usize,
@@ -77,10 +78,29 @@ impl RelayConnection {
         page_size: usize,
     ) -> Result<Page, RelayError> {
         let events_max = page_size.saturating_mul(filters.len());
-        let (subscription, page) = self
-            .pending
-            .lock()
-            .open_query(events_max, bytes_max.min(PAGE_BYTES_MAX))?;
+        let bytes_max = bytes_max.min(PAGE_BYTES_MAX);
+        let opened = self.pending.lock().open_query(events_max, bytes_max);
+        self.answer_of(opened?, filters).await
+    }
+
+    /// Requests the same; an answer with more bytes ends there, and is not an error.
+    pub(super) async fn page_cut(
+        &self,
+        bytes_max: usize,
+        filters: &[Filter],
+        page_size: usize,
+    ) -> Result<Page, RelayError> {
+        let events_max = page_size.saturating_mul(filters.len());
+        let opened = {
+            let mut pending = self.pending.lock();
+            let opened = pending.open_query(events_max, bytes_max.min(PAGE_BYTES_MAX))?;
+            pending.cut_query(&opened.0);
+            opened
+        };
+        self.answer_of(opened, filters).await
+    }
+
+    async fn answer_of(&self, (subscription, page): OpenedQuery, filters: &[Filter]) -> Result<Page, RelayError> {
         let open = OpenQuery {
             connection: self,
             subscription: SubscriptionId::new(subscription),
@@ -197,9 +217,9 @@ pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
     serde_json::to_string(message).expect("a message has only string keys and no failing serializer")
 }
 
-/// Most bytes of one answer: strangers decide how large events are. The announcements and states of 30 authors fit, and
-/// so do sixty other events of the largest size that strfry takes by default.
-const PAGE_BYTES_MAX: usize = 16 << 20;
+/// Most memory of one answer: strangers decide how large events are, and of how many tags. The announcements and states
+/// of 30 authors fit, and so do sixty other events of the largest size that strfry takes by default.
+const PAGE_BYTES_MAX: usize = 32 << 20;
 
 /// Most messages that wait to be written: each open query may have its request and its end there.
 const MESSAGES_MAX: usize = 2 * (QUERIES_MAX + PUBLISHES_MAX);

@@ -5,6 +5,8 @@ use nostr::event::EventId;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::nip01::memory_bytes;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RelayMessage {
     /// An event of a subscription.
@@ -14,7 +16,7 @@ pub(super) enum RelayMessage {
         event: Option<Box<Event>>,
         /// When it was made, also where the rest is not valid.
         created_at: Option<u64>,
-        /// How long the message is.
+        /// How long the message is, or how much memory its event takes if that is more.
         bytes: usize,
     },
     EndOfStored {
@@ -51,8 +53,8 @@ impl RelayMessage {
             return Some(Self::Event {
                 subscription,
                 created_at: Some(event.created_at.as_secs()),
+                bytes: memory_bytes(&event).max(text.len()),
                 event: Some(event),
-                bytes: text.len(),
             });
         }
         let mut elements = serde_json::from_str::<Vec<Value>>(text).ok()?.into_iter();

@@ -127,7 +127,8 @@ impl RelayClient {
         self.ask(&self.inner.queries, query).await
     }
 
-    /// Returns the same as [`RelayClient::query`], unless the events have more than so many bytes.
+    /// Returns the same as [`RelayClient::query`], unless the events take more than so many bytes of
+    /// memory.
     ///
     /// # Errors
     /// The relay did not answer in full, or there is more ([`RelayError::TooLarge`]).
@@ -153,19 +154,38 @@ impl RelayClient {
     }
 
     /// Returns every stored event that matches one of `filters`, each with a `limit` of `count`. `None`: there may be
-    /// as many as that.
+    /// as many as that, or more than are small or take so many bytes of memory.
     ///
     /// # Errors
     /// See [`RelayClient::query`].
-    pub async fn fewer_than(&self, count: usize, filters: Vec<Filter>) -> Result<Option<Vec<Event>>, RelayError> {
-        let fewer_than = |connection| query::fewer_than(connection, count, &filters);
+    pub async fn fewer_than(
+        &self,
+        bytes_max: usize,
+        count: usize,
+        filters: Vec<Filter>,
+    ) -> Result<Option<Vec<Event>>, RelayError> {
+        let fewer_than = |connection| query::fewer_than(connection, bytes_max, count, &filters);
         self.ask(&self.inner.queries, fewer_than).await
     }
 
-    /// Returns the newest stored events that match each of `filters`, up to each one's `limit`.
-    pub async fn newest(&self, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
-        self.ask(&self.inner.queries, |connection| query::newest(connection, &filters))
-            .await
+    /// Returns the newest stored events that match each of `filters`, up to each one's `limit`, unless they take more
+    /// than so many bytes of memory.
+    ///
+    /// # Errors
+    /// The relay did not answer, or there is more ([`RelayError::TooLarge`]).
+    pub async fn newest(&self, bytes_max: usize, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
+        let newest = |connection| query::newest(connection, &filters, bytes_max);
+        self.ask(&self.inner.queries, newest).await
+    }
+
+    /// Returns the newest stored events that match `filter`, up to its `limit`, and as many of these as take no more
+    /// than about so many bytes of memory; and whether these are all.
+    ///
+    /// # Errors
+    /// The relay did not answer.
+    pub async fn newest_cut(&self, bytes_max: usize, filter: Filter) -> Result<(Vec<Event>, bool), RelayError> {
+        let newest = |connection| query::newest_cut(connection, &filter, bytes_max);
+        self.ask(&self.inner.queries, newest).await
     }
 
     /// Whether any stored event matches one of `filters`.

@@ -14,6 +14,8 @@ pub(super) struct Page {
     pub(super) received: usize,
     /// When the oldest of all of them was made.
     pub(super) oldest: Option<u64>,
+    /// Whether it was ended because it had enough bytes.
+    pub(super) is_cut: bool,
 }
 
 impl Page {
@@ -88,6 +90,7 @@ mod tests {
                 events: Vec::new(),
                 received,
                 oldest,
+                is_cut: false,
             };
 
             let next = page.next_until(unseen, until.map(at), 10).map_err(|error| {

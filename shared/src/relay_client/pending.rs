@@ -27,16 +27,16 @@ struct PendingQuery {
     bytes: usize,
     events_max: usize,
     bytes_max: usize,
+    is_cut_there: bool,
     reply: oneshot::Sender<Result<Page, RelayError>>,
 }
 
+/// The subscription id of a query, and where its page will arrive.
+pub(super) type OpenedQuery = (String, oneshot::Receiver<Result<Page, RelayError>>);
+
 impl Pending {
     /// Opens a query. Returns its subscription id and where its page will arrive.
-    pub(super) fn open_query(
-        &mut self,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<(String, oneshot::Receiver<Result<Page, RelayError>>), RelayError> {
+    pub(super) fn open_query(&mut self, events_max: usize, bytes_max: usize) -> Result<OpenedQuery, RelayError> {
         if self.closed {
             return Err(RelayError::Disconnected);
         }
@@ -48,6 +48,7 @@ impl Pending {
             bytes: 0,
             events_max,
             bytes_max,
+            is_cut_there: false,
             reply,
         };
         self.queries.insert(subscription.clone(), query);
@@ -67,6 +68,13 @@ impl Pending {
         let (reply, outcome) = oneshot::channel();
         self.publishes.entry(event_id).or_default().push(reply);
         Ok(outcome)
+    }
+
+    /// Lets an open query be answered with what has come when that has too many bytes.
+    pub(super) fn cut_query(&mut self, subscription: &str) {
+        if let Some(query) = self.queries.get_mut(subscription) {
+            query.is_cut_there = true;
+        }
     }
 
     pub(super) fn forget_query(&mut self, subscription: &str) {
@@ -101,12 +109,19 @@ impl Pending {
                     None => tracing::warn!("the relay sent an event that is not valid; skipped"),
                 }
                 let PendingQuery {
-                    events_max, bytes_max, ..
+                    events_max,
+                    bytes_max,
+                    is_cut_there,
+                    ..
                 } = *query;
+                query.page.is_cut = query.bytes > bytes_max;
                 if query.page.received > events_max {
                     self.answer(&subscription, |_| Err(RelayError::Overrun { events_max }));
-                } else if query.bytes > bytes_max {
-                    self.answer(&subscription, |_| Err(RelayError::TooLarge { bytes_max }));
+                } else if query.page.is_cut {
+                    self.answer(&subscription, |page| match is_cut_there {
+                        true => Ok(page),
+                        false => Err(RelayError::TooLarge { bytes_max }),
+                    });
                 }
             }
             RelayMessage::EndOfStored { subscription } => self.answer(&subscription, Ok),
@@ -175,6 +190,21 @@ mod tests {
 
         let answer = page.try_recv().unwrap();
         assert!(matches!(answer, Err(RelayError::TooLarge { .. })), "{answer:?}");
+    }
+
+    #[test]
+    fn an_answer_that_may_be_cut_is_what_has_come_of_it() {
+        let mut pending = Pending::default();
+        let (subscription, mut page) = pending.open_query(300, BYTES_MAX).unwrap();
+        pending.cut_query(&subscription);
+
+        for secs in 0..=BYTES_MAX as u64 / 100 {
+            assert!(page.try_recv().is_err(), "{secs}");
+            pending.take(event_of(&subscription, secs));
+        }
+
+        let page = page.try_recv().unwrap().unwrap();
+        assert_eq!((page.received, page.is_cut), (11, true));
     }
 
     #[test]

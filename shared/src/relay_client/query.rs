@@ -11,7 +11,7 @@ use nostr::filter::MatchEventOptions;
 use super::connection::RelayConnection;
 use super::error::RelayError;
 use super::page::is_few;
-use crate::nip01::text_bytes;
+use crate::nip01::memory_bytes;
 
 /// Returns all that matches; each filter may match at most `events_max` events, and all of these may have `bytes_max`.
 pub(super) async fn query(
@@ -28,7 +28,7 @@ pub(super) async fn query(
             continue;
         }
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
-        match connection.page_within(bytes_max, &request, page_size).await {
+        match connection.page_within(found.left(), &request, page_size).await {
             // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
             Ok(page) if page.is_short(page_size) => {
                 found.add(page.events)?;
@@ -72,14 +72,19 @@ pub(super) async fn query_with(
     }
 }
 
-pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<Vec<Event>, RelayError> {
+pub(super) async fn newest(
+    connection: Arc<RelayConnection>,
+    filters: &[Filter],
+    bytes_max: usize,
+) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
-    let mut found = FoundEvents::within(NEWEST_BYTES_MAX);
+    let mut found = FoundEvents::within(bytes_max);
     for filters in requests(filters) {
-        match connection.page(filters, page_size).await {
+        match connection.page_within(found.left(), filters, page_size).await {
             Err(RelayError::TooLarge { .. }) if filters.len() > 1 => {
                 for filter in filters {
-                    let page = connection.page(std::slice::from_ref(filter), page_size).await?;
+                    let only = std::slice::from_ref(filter);
+                    let page = connection.page_within(found.left(), only, page_size).await?;
                     found.add(page.events)?;
                 }
             }
@@ -89,15 +94,30 @@ pub(super) async fn newest(connection: Arc<RelayConnection>, filters: &[Filter])
     Ok(found.events)
 }
 
+/// Returns the newest of what matches a filter, up to its limit, until they have so many bytes; and whether these are
+/// all.
+pub(super) async fn newest_cut(
+    connection: Arc<RelayConnection>,
+    filter: &Filter,
+    bytes_max: usize,
+) -> Result<(Vec<Event>, bool), RelayError> {
+    let page_size = connection.page_size();
+    let page = connection
+        .page_cut(bytes_max, std::slice::from_ref(filter), page_size)
+        .await?;
+    Ok((page.events, !page.is_cut))
+}
+
 /// Returns all that matches; `None`: it may be `count` events, the limit of each filter, or more.
 pub(super) async fn fewer_than(
     connection: Arc<RelayConnection>,
+    bytes_max: usize,
     count: usize,
     filters: &[Filter],
 ) -> Result<Option<Vec<Event>>, RelayError> {
-    let mut found = FoundEvents::within(usize::MAX);
+    let mut found = FoundEvents::within(bytes_max.min(FEW_BYTES_MAX));
     for filters in requests(filters) {
-        match connection.page_within(FEW_BYTES_MAX, filters, count).await {
+        match connection.page_within(found.left(), filters, count).await {
             Ok(page) if page.is_short(count) => found.add(page.events)?,
             Ok(_) | Err(RelayError::TooLarge { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -150,7 +170,8 @@ async fn add_all_of(
     // Of this filter alone: events that another filter found do not mean that this one makes no progress.
     let mut seen = HashSet::new();
     loop {
-        let page = connection.page(std::slice::from_ref(&request), page_size).await?;
+        let only = std::slice::from_ref(&request);
+        let page = connection.page_within(found.left(), only, page_size).await?;
         let unseen = page.events.iter().filter(|event| seen.insert(event.id)).count();
         let next = page.next_until(unseen, request.until, page_size);
         found.add(page.events)?;
@@ -181,10 +202,15 @@ impl FoundEvents {
         }
     }
 
+    /// Returns how many bytes more there may be.
+    fn left(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes)
+    }
+
     fn add(&mut self, events: Vec<Event>) -> Result<(), RelayError> {
         for event in events {
             if self.ids.insert(event.id) {
-                self.bytes += text_bytes(&event);
+                self.bytes += memory_bytes(&event);
                 self.events.push(event);
             }
         }
@@ -196,11 +222,8 @@ impl FoundEvents {
     }
 }
 
-/// Most bytes of an answer that is expected to be short: the owners of a few repositories with thousands of refs fit.
-const FEW_BYTES_MAX: usize = 1 << 20;
-
-/// Most bytes of the newest events that match each of some filters.
-const NEWEST_BYTES_MAX: usize = 64 << 20;
+/// Most memory of an answer that is expected to be short: the owners of a few repositories with thousands of refs fit.
+const FEW_BYTES_MAX: usize = 2 << 20;
 
 /// Bytes of filters in one request: below strfry's default frame of 128 KiB, whatever is set.
 const REQUEST_BYTES_MAX: usize = 96 * 1024;

@@ -18,7 +18,7 @@ use super::pages::NAMES_MAX;
 use super::pages::gates;
 use super::pages::release_pages;
 use crate::nip01::Deletion;
-use crate::nip01::text_bytes;
+use crate::nip01::memory_bytes;
 use crate::nip34::Coordinate;
 use crate::purgatory::entry::Entry;
 use crate::purgatory::hold::Hold;
@@ -30,7 +30,7 @@ use crate::purgatory::release::MarkedReleasing;
 use crate::purgatory::release::Release;
 
 fn bytes_of(entries: &[Entry]) -> usize {
-    entries.iter().map(|entry| text_bytes(&entry.event)).sum()
+    entries.iter().map(|entry| memory_bytes(&entry.event)).sum()
 }
 
 /// Operations that work page by page, so that others are served in between: the headers of the scripts define a page.

