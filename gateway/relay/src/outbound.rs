@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Bytes;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -85,13 +86,17 @@ impl Outbound {
     }
 }
 
-/// Writes the queue, with pings in between, until the client is gone.
+/// Writes the queue until the client is gone, and pings however much there is to write: a client that only listens is
+/// heard by its answers alone.
 pub(super) async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: Queue) {
+    let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     loop {
-        let sent = match tokio::time::timeout(PING_EVERY, queue.recv()).await {
-            Ok(Some((text, _bytes, _held))) => tokio::time::timeout(WRITE_MAX, send(&mut sink, text)).await,
-            Ok(None) => return,
-            Err(_) => tokio::time::timeout(WRITE_MAX, sink.send(Message::Ping(Default::default()))).await,
+        let sent = tokio::select! {
+            queued = queue.recv() => match queued {
+                Some((text, _bytes, _held)) => tokio::time::timeout(WRITE_MAX, send(&mut sink, text)).await,
+                None => return,
+            },
+            _ = pings.tick() => tokio::time::timeout(WRITE_MAX, sink.send(Message::Ping(Default::default()))).await,
         };
         if !matches!(sent, Ok(Ok(()))) {
             return;
@@ -160,6 +165,25 @@ mod tests {
         assert!(first_bytes.ended().now_or_never().is_some());
         assert_eq!(second_bytes.ended().now_or_never(), None);
         assert_eq!(other_bytes.ended().now_or_never(), None);
+    }
+
+    /// What there was to write put the pings off, and after 150 s the client had not been heard.
+    #[tokio::test(start_paused = true)]
+    async fn who_only_listens_is_pinged_however_much_there_is_to_write() {
+        let unsent = MessageBytes::new(1000, 1000).of(None);
+        let (outbound, queue) = Outbound::new(BYTES_MAX, unsent);
+        let mut written: Vec<Message> = Vec::new();
+
+        let events = async move {
+            for _ in 0..30 {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                outbound.send_at_once("an event".to_owned());
+            }
+        };
+        tokio::join!(write(&mut written, queue), events);
+
+        let pings = written.iter().filter(|message| message.is_ping()).count();
+        assert_eq!((pings, written.len()), (5, 35));
     }
 
     /// The buffer for the longest frame was kept by each connection.

@@ -162,7 +162,7 @@ pub(super) async fn run(
     }
 }
 
-/// Saves a batch; ephemeral events (NIP-01) count as stored and are not.
+/// Saves a batch; ephemeral events (NIP-01) count as stored and are not, and others without a result as not stored.
 async fn save(store: &EventStore, events: &[Event]) -> Vec<Result<SaveEventStatus, DatabaseError>> {
     let lasting: Vec<Event> = events
         .iter()
@@ -174,7 +174,9 @@ async fn save(store: &EventStore, events: &[Event]) -> Vec<Result<SaveEventStatu
         .iter()
         .map(|event| match event.kind.is_ephemeral() {
             true => Ok(SaveEventStatus::Success),
-            false => results.next().unwrap_or(Ok(SaveEventStatus::Success)),
+            false => results
+                .next()
+                .unwrap_or_else(|| Err(DatabaseError::other("the database returned no result"))),
         })
         .collect()
 }

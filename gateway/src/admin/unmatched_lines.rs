@@ -187,7 +187,11 @@ impl<'c> LinesCheck<'c> {
         mut lines: Vec<(usize, ListedName)>,
     ) -> Result<Vec<(usize, ListedName)>, UncheckedLines> {
         let filters = lines.iter().map(|(_, name)| filter_of(name)).collect();
-        let served = KnownHere::of(&self.loader.relay.newest(filters).await?);
+        let served = match self.loader.relay.newest(SERVED_BYTES_MAX, filters).await {
+            // Somebody among them has published much: which of the others have not is not worth the memory.
+            Err(RelayError::TooLarge { .. }) => return Ok(Vec::new()),
+            served => KnownHere::of(&served?),
+        };
         lines.retain(|(_, name)| !served.has(name));
         let data_dir = self.data_dir.to_owned();
         let on_disk = spawn_blocking(move || {
@@ -294,6 +298,9 @@ fn text_of(name: &ListedName) -> String {
 
 /// Between two looks whether the lists have changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Memory of one event of each of them.
+const SERVED_BYTES_MAX: usize = 16 << 20;
 
 /// Lines that the relay is asked about at once.
 const CHUNK: usize = 50;

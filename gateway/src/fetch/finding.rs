@@ -41,6 +41,8 @@ pub(crate) struct Finding {
     /// `None`: Redis or the relay does not answer.
     pub(crate) facts: Option<Facts>,
     facts_bytes: u64,
+    /// About how many bytes the facts of the last load took; 0: it had none.
+    pub(super) load_bytes: u64,
     audience: Audience,
     /// Made when it is asked for first.
     page: OnceCell<Option<TaggedBody>>,
@@ -49,9 +51,11 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(super) fn new(found: Found, facts: Option<Facts>, audience: Audience) -> Self {
+        let facts_bytes = facts.as_ref().map_or(0, bytes_of);
         Self {
             found,
-            facts_bytes: facts.as_ref().map_or(0, bytes_of),
+            facts_bytes,
+            load_bytes: facts_bytes,
             facts,
             audience,
             page: OnceCell::new(),
@@ -125,10 +129,13 @@ impl Found {
 }
 
 impl Shareable for Finding {
-    /// The refs alone: many loads may wait, and facts are large.
+    /// The refs alone, and what the facts took: many loads may wait, and facts are large.
     fn remains(this: &Arc<Self>) -> Option<Arc<Self>> {
         let found = Found::DataMissing(Arc::clone(this.advertised()?));
-        Some(Arc::new(Self::new(found, None, Audience::Waiting)))
+        Some(Arc::new(Self {
+            load_bytes: this.load_bytes,
+            ..Self::new(found, None, Audience::Waiting)
+        }))
     }
 
     fn audience(&self) -> Audience {
@@ -226,6 +233,7 @@ mod tests {
 
         assert!(Arc::ptr_eq(remains.advertised().unwrap(), &advertised));
         assert!(remains.facts.is_none());
+        assert_eq!(remains.load_bytes, finding.facts_bytes);
         let absent = Arc::new(Finding::new(Found::NotHosted, None, Audience::Earlier));
         assert!(Finding::remains(&absent).is_none());
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quick_cache::sync::Cache;
 use shared::git::Oid;
 use shared::git::RefName;
 use shared::load_facts::FactLoader;
@@ -46,6 +47,8 @@ pub(crate) struct Reader {
     asked: Meter<1>,
     loaded: Meter<1>,
     changes: Changes,
+    /// When repositories were last marked dirty here: whoever asks for one that cannot be mended asks again and again.
+    marked: Cache<Coordinate, Instant>,
     /// What a repository without refs offers.
     nothing: Arc<Advertised>,
 }
@@ -69,6 +72,7 @@ impl Reader {
             asked: Meter::default(),
             loaded: Meter::default(),
             changes,
+            marked: Cache::new(MARKED_MAX),
             nothing: Arc::new(Advertised::new(Arc::new(RefSnapshot::empty()))),
         }
     }
@@ -160,7 +164,8 @@ impl Reader {
     }
 
     async fn load_once(&self, coordinate: &Coordinate, before: Option<&Finding>, askers: &Askers) -> Finding {
-        match self.facts(coordinate, askers).await {
+        let likely_bytes = before.map_or(0, |before| before.load_bytes);
+        match self.facts(coordinate, askers, likely_bytes).await {
             Ok(facts) => {
                 let (found, audience) = self.by_facts(coordinate, &facts, before).await;
                 Finding::new(found, Some(facts), audience)
@@ -183,23 +188,33 @@ impl Reader {
     }
 
     /// Loads the facts for a reader. If the repository is on disk, gives up after [`FACTS_WAIT`].
-    async fn facts(&self, coordinate: &Coordinate, askers: &Askers) -> Result<Facts, FactsError> {
-        if !self.repositories.at(coordinate).exists().await {
-            return self.load_facts(&FactsScope::of(coordinate), askers).await;
-        }
+    async fn facts(&self, coordinate: &Coordinate, askers: &Askers, likely_bytes: u64) -> Result<Facts, FactsError> {
         let scope = FactsScope::of(coordinate);
-        let facts = tokio::time::timeout(FACTS_WAIT, self.load_facts(&scope, askers)).await;
+        let facts = self.load_facts(&scope, askers, likely_bytes);
+        if !self.repositories.at(coordinate).exists().await {
+            return facts.await;
+        }
+        let facts = tokio::time::timeout(FACTS_WAIT, facts).await;
         facts.unwrap_or(Err(FactsError::Relay(RelayError::Timeout)))
     }
 
     /// Loads facts that anybody may have asked for. Each load has a place for what it may take, so that all together
     /// have a bound. Most take little; those that take more, because many keys list each other or declare thousands of
-    /// refs, wait for others of their kind, and no smaller ones do.
-    pub(crate) async fn load_facts(&self, scope: &FactsScope, askers: &Askers) -> Result<Facts, FactsError> {
+    /// refs, wait for others of their kind, and no smaller ones do; a place for less than the last load took
+    /// (`likely_bytes`) is not tried.
+    pub(crate) async fn load_facts(
+        &self,
+        scope: &FactsScope,
+        askers: &Askers,
+        likely_bytes: u64,
+    ) -> Result<Facts, FactsError> {
         for (places, bytes_max) in [
             (&self.tiny_loads, TINY_LOAD_BYTES_MAX),
             (&self.small_loads, SMALL_LOAD_BYTES_MAX),
         ] {
+            if likely_bytes > bytes_max as u64 {
+                continue;
+            }
             match self.load_in(places, bytes_max, scope, askers).await {
                 Err(error) if error.is_too_large() => {}
                 loaded => return loaded,
@@ -300,8 +315,14 @@ impl Reader {
         (found, Audience::Earlier)
     }
 
-    /// Marks a repository that is not at its state dirty: a reconcile brings it there, or logs that it cannot.
+    /// Marks a repository that is not at its state dirty, unless it was a moment ago: a reconcile brings it there, or
+    /// logs that it cannot.
     async fn mark_dirty(&self, coordinate: &Coordinate) {
+        let now = Instant::now();
+        if self.marked.get(coordinate).is_some_and(|at| now - at < MARKED_FOR) {
+            return;
+        }
+        self.marked.insert(coordinate.clone(), now);
         let coordinates = BTreeSet::from([coordinate.clone()]);
         if let Err(error) = self.loader.purgatory.mark_dirty(&coordinates).await {
             tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot mark a repository dirty");
@@ -373,6 +394,11 @@ const PLACE_WAIT: Duration = Duration::from_secs(10);
 const RECONCILE_WAIT: Duration = Duration::from_secs(2);
 
 const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Repositories of which it is remembered when they were marked dirty.
+const MARKED_MAX: usize = 1_000;
+/// For so long nobody marks one of them again.
+const MARKED_FOR: Duration = Duration::from_secs(1);
 
 /// For the results of the last seconds: some thousand repositories with few refs, or one with some hundred thousand.
 pub(crate) const CACHE_BYTES_MAX: u64 = 48 << 20;

@@ -65,12 +65,6 @@ pub(crate) struct Pusher {
     pub(crate) log: Arc<PushLog>,
 }
 
-/// The client of a push whose pack is here: who pays for the rest, and is told how far it is.
-struct PushClient {
-    address: IpAddr,
-    progress: watch::Sender<Stage>,
-}
-
 /// Answers a POST of `git-receive-pack` of a client at `address`.
 pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, address: IpAddr, body: Body) -> Response {
     let audit = Audit::new(&coordinate, address, Arc::clone(&pusher.log));
@@ -87,7 +81,7 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
         return answer::probe();
     }
     let capabilities = &request.list.capabilities;
-    let decision = match pusher.decide(&request, audit.address()).await {
+    let decision = match pusher.decide(&request).await {
         Ok(Some(decision)) => decision,
         Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository on this server"),
         Err(error) => {
@@ -117,10 +111,8 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
             let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
             let received_bytes = pack.as_ref().map_or(0, Pack::bytes);
             let (progress, stages) = watch::channel(Stage::Checking { received_bytes });
-            let address = audit.address();
             let work = async move {
-                let client = PushClient { address, progress };
-                let finished = pusher.finish(request, decision, pack, extension, &client);
+                let finished = pusher.finish(request, decision, pack, extension, &progress);
                 audit.end(finished.await)
             };
             answer::in_task(&tasks, &capabilities, stages, work.instrument(Span::current()))
@@ -147,10 +139,10 @@ impl Pusher {
     }
 
     /// Decides about a push with the facts before its pack; `None`: this server does not host the repository.
-    async fn decide(&self, request: &PushRequest, address: IpAddr) -> Result<Option<PushDecision>, PushError> {
+    async fn decide(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         match self.allow(request).await? {
             Some(decision) => Ok(Some(decision)),
-            None => self.decide_anew(request, address).await,
+            None => self.decide_anew(request).await,
         }
     }
 
@@ -170,10 +162,10 @@ impl Pusher {
         Ok(decision.filter(|decision| decision.acts() && decision.refused() == 0))
     }
 
-    async fn decide_anew(&self, request: &PushRequest, address: IpAddr) -> Result<Option<PushDecision>, PushError> {
+    async fn decide_anew(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         // Anybody may name PRs: they are read only for a repository that is here.
         if !request.pull_request_ids().is_empty() {
-            let finding = self.reader.find(&request.coordinate, address).await;
+            let finding = self.reader.find(&request.coordinate, request.pusher).await;
             if matches!(finding.found, Found::NotHosted) {
                 return Ok(None);
             }
@@ -183,7 +175,7 @@ impl Pusher {
             pull_request_ids: request.pull_request_ids(),
             ..FactsScope::default()
         };
-        let facts = self.reader.load_facts(&scope, &Askers::new(address)).await?;
+        let facts = self.reader.load_facts(&scope, &Askers::new(request.pusher), 0).await?;
         request.decide(&facts, &self.reconciler.repositories).await
     }
 
@@ -200,7 +192,7 @@ impl Pusher {
         decision: PushDecision,
         pack: Option<Pack>,
         extension: JoinHandle<()>,
-        client: &PushClient,
+        progress: &watch::Sender<Stage>,
     ) -> PushResult {
         let checked = self.receiver.check(&request, pack, &decision);
         let (received, _) = tokio::join!(self.receiver.extending(&decision.extend, checked), extension);
@@ -208,7 +200,7 @@ impl Pusher {
             Ok(received) => received,
             Err(error) => return pack_refused(&request, &error),
         };
-        client.progress.send_replace(Stage::Storing);
+        progress.send_replace(Stage::Storing);
         let line = match decision.is_staged_by_stranger && decision.allowed_tips().is_empty() {
             true => Line::Strangers,
             false => Line::Owners,
@@ -216,12 +208,12 @@ impl Pusher {
         match commit(&self.reconciler, &request, received, line).await {
             Ok(Committed { mut decision, leased }) => {
                 let events = leased.len() + decision.awaited.len();
-                client.progress.send_replace(Stage::Publishing { events });
-                let payer = PublicationPayer::client(client.address);
+                progress.send_replace(Stage::Publishing { events });
+                let payer = PublicationPayer::client(request.pusher);
                 let note = self.publisher.publish(leased, payer, &decision.awaited).await;
                 // Not for strangers, and not while the relay does not answer.
                 if line == Line::Owners && note.is_none() {
-                    self.reader.load_ahead(&request.coordinate, client.address);
+                    self.reader.load_ahead(&request.coordinate, request.pusher);
                 }
                 decision.notes.extend(note);
                 PushResult::of(decision.commands, decision.notes)

@@ -7,8 +7,6 @@ use shared::nip34::Coordinate;
 use shared::rules::Installation;
 use shared::rules::Plan;
 
-use crate::reconcile::carry_out::Failed;
-
 /// The results of the attempts of a reconcile so far. What has failed is not planned again, and nothing else waits for
 /// it.
 #[derive(Debug, Default)]
@@ -27,6 +25,14 @@ pub(super) struct Attempts {
     pub(super) installed: Vec<Installation>,
     /// Repositories into which parts of a state have moved.
     pub(super) moved_in: BTreeSet<Coordinate>,
+}
+
+/// A failed change on disk.
+pub(super) enum Failed {
+    /// A repository could not be brought to its state.
+    Alignment(Coordinate),
+    /// The ref of a PR could not be set in a repository.
+    Installation(Coordinate, EventId),
 }
 
 impl Attempts {

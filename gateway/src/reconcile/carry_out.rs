@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use nostr::event::EventId;
 use shared::nip34::Coordinate;
 use shared::rules::Facts;
 use shared::rules::Plan;
@@ -10,16 +9,9 @@ use shared::rules::Staged;
 
 use crate::logged::logged;
 use crate::reconcile::attempts::Attempts;
+use crate::reconcile::attempts::Failed;
 use crate::repositories::LockedRepositories;
 use crate::repositories::error::RepositoryError;
-
-/// A failed change on disk.
-pub(super) enum Failed {
-    /// A repository could not be brought to its state.
-    Alignment(Coordinate),
-    /// The ref of a PR could not be set in a repository.
-    Installation(Coordinate, EventId),
-}
 
 /// Carries out a plan for repositories, up to the first failure, and notes what has changed.
 pub(super) async fn change_repositories(
