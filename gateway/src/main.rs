@@ -173,6 +173,7 @@ fn follow_operator(options: &GatewayOptions, loader: &FactLoader, hang_up: Signa
     }
     let watch = ConfigWatch::new(
         loader.access.clone(),
+        loader.purgatory.clone(),
         options.file.clone(),
         GatewayCommand::definition(),
     );

@@ -95,7 +95,12 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
     };
     // Beside the first event, not before it: strfry counts our start into its time-out.
     runtime.spawn(keep_agreement(Program::Plugin, policy.loader.clone(), policy.hold_secs));
-    let watch = ConfigWatch::new(policy.loader.access.clone(), options.file, PluginOptions::definition());
+    let watch = ConfigWatch::new(
+        policy.loader.access.clone(),
+        policy.loader.purgatory.clone(),
+        options.file,
+        PluginOptions::definition(),
+    );
     runtime.spawn(watch.follow(signal(SignalKind::hangup())?));
     let chain = Chain::new(options.chain);
     if let Some(chain) = &chain {

@@ -1,8 +1,11 @@
 //! The reaction of a program to changes of its lists or its configuration file while it runs.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::Args;
 use clap::Command;
+use clap::FromArgMatches;
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
@@ -10,10 +13,15 @@ use tokio::time::interval;
 use crate::options::access_files::AccessFiles;
 use crate::options::config_errors::ConfigErrors;
 use crate::options::config_file::ConfigFile;
+use crate::options::held_limits::Limits;
+use crate::options::read_options::without_empty_variables;
+use crate::purgatory::Purgatory;
 
 /// Follows the operator's changes, for as long as the program runs.
 pub struct ConfigWatch {
     lists: AccessFiles,
+    /// Whose limits change with the file.
+    purgatory: Purgatory,
     /// As it was at the start.
     file: Option<ConfigFile>,
     /// The program's options, which check the settings of the file.
@@ -22,16 +30,17 @@ pub struct ConfigWatch {
 
 impl ConfigWatch {
     /// Follows these lists, and the file that the program was started with.
-    pub fn new(lists: AccessFiles, file: Option<ConfigFile>, definition: Command) -> Self {
+    pub fn new(lists: AccessFiles, purgatory: Purgatory, file: Option<ConfigFile>, definition: Command) -> Self {
         Self {
             lists,
+            purgatory,
             file,
             definition,
         }
     }
 
     /// Reads the lists again at each SIGHUP, which would otherwise end the program. Then, and when the file changes,
-    /// logs which settings need a restart.
+    /// applies its limits of held events, and logs which settings need a restart.
     pub async fn follow(self, mut hang_up: Signal) {
         let mut ticks = interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,6 +62,9 @@ impl ConfigWatch {
             };
             let change = FileChange::since(file, &self.definition);
             if is_asked || change != last {
+                if let Some(limits) = change.limits {
+                    self.purgatory.set_limits(limits);
+                }
                 change.log(file);
             }
             last = change;
@@ -63,17 +75,26 @@ impl ConfigWatch {
 /// The difference from the file at the start.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct FileChange {
+    /// Keys of limits of held events.
+    limit_keys: Vec<String>,
+    /// All others.
     keys: Vec<String>,
     mistakes: Vec<String>,
+    /// The limits with this file, if it has no mistakes.
+    limits: Option<Limits>,
 }
 
 impl FileChange {
     fn since(file: &ConfigFile, definition: &Command) -> Self {
         let now = file.read_again();
         let mut errors = ConfigErrors::default();
-        now.put_into(definition.clone(), &mut errors);
+        let command = now.put_into(definition.clone(), &mut errors);
+        let differ = file.keys_that_differ(&now).into_iter();
+        let (limit_keys, keys) = differ.partition(|key| is_limit(key));
         Self {
-            keys: file.keys_that_differ(&now),
+            limit_keys,
+            keys,
+            limits: limits_of(command, std::env::args_os()).filter(|_| errors.lines.is_empty()),
             mistakes: errors.lines,
         }
     }
@@ -85,12 +106,35 @@ impl FileChange {
                 mistakes = self.mistakes.join("; "),
                 "the configuration file has mistakes: the next start would fail"
             );
-        } else if keys.is_empty() {
-            tracing::info!(%path, "the configuration file is again as at the start");
-        } else {
+            return;
+        }
+        if !self.limit_keys.is_empty() {
+            let keys = self.limit_keys.join(", ");
+            tracing::info!(%path, keys, "the limits of held events are those of the changed configuration file now");
+        }
+        if !keys.is_empty() {
             tracing::warn!(%path, keys, "the configuration file has changed, which needs a restart");
+        } else if self.limit_keys.is_empty() {
+            tracing::info!(%path, "the configuration file is again as at the start");
         }
     }
+}
+
+/// Whether an option is a limit of held events.
+fn is_limit(long: &str) -> bool {
+    let limits = Limits::augment_args(Command::new(""));
+    limits.get_arguments().any(|limit| limit.get_long() == Some(long))
+}
+
+/// Returns the limits of held events that a program has with these arguments; variables and arguments override what
+/// the file has put into `command`.
+fn limits_of(command: Command, arguments: impl IntoIterator<Item = OsString>) -> Option<Limits> {
+    let read = without_empty_variables(command).try_get_matches_from(arguments);
+    let mut matches = read.ok()?;
+    while let Some((_, of_subcommand)) = matches.remove_subcommand() {
+        matches = of_subcommand;
+    }
+    Limits::from_arg_matches(&matches).ok()
 }
 
 /// Between two checks of the file.

@@ -136,7 +136,7 @@ pub fn with_variables_for(command: Command, has_one: impl Fn(&str) -> bool) -> C
 }
 
 /// A variable that is set to nothing is how an environment file leaves it unset.
-fn without_empty_variables(command: Command) -> Command {
+pub(super) fn without_empty_variables(command: Command) -> Command {
     let command = command.mut_subcommands(without_empty_variables);
     command.mut_args(|argument| {
         let set = argument.get_env().and_then(std::env::var_os);

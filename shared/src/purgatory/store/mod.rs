@@ -26,6 +26,7 @@ use ::redis::FromRedisValue;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 use parking_lot::Mutex;
+use parking_lot::RwLock;
 
 use self::argv::Argv;
 use self::clock_jumps::ClockJumps;
@@ -77,7 +78,7 @@ pub(crate) use self::source_group::source_group;
 #[derive(Clone)]
 pub struct Purgatory {
     backend: Backend,
-    limits: Limits,
+    limits: Arc<RwLock<Limits>>,
     /// Those of Redis: a test that gives a store in memory its clock gives it one that does not jump.
     clock_jumps: Arc<ClockJumps>,
     last_lease: Arc<Mutex<String>>,
@@ -331,7 +332,7 @@ impl Purgatory {
         let clock_jumps = Arc::default();
         Self {
             backend,
-            limits,
+            limits: Arc::new(RwLock::new(limits)),
             clock_jumps,
             last_lease: Arc::default(),
         }
@@ -348,10 +349,15 @@ impl Purgatory {
         let clock_jumps = Arc::default();
         Ok(Self {
             backend,
-            limits,
+            limits: Arc::new(RwLock::new(limits)),
             clock_jumps,
             last_lease: Arc::default(),
         })
+    }
+
+    /// Changes the limits, for all clones. What is held already stays.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write() = limits;
     }
 
     /// Returns the problems that can lose held events or keep the server from being used.
@@ -392,7 +398,7 @@ impl Purgatory {
         decode: impl FnOnce(T) -> Result<A, Malformed>,
     ) -> Result<A, PurgatoryError> {
         let operation = script.name;
-        let argv = arguments(Argv::new(self.limits));
+        let argv = arguments(Argv::new(*self.limits.read()));
         let answer = match &self.backend {
             Backend::Redis(redis) => redis.call(script, argv).await?,
             Backend::Memory(memory) => {

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use serde_json::json;
+use shared::nip34;
+use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::clients::nostr::sign;
+use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::process::Process;
@@ -16,6 +20,8 @@ use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::wait::is_listened_at;
 use tests::harness::world::World;
+
+use crate::fixture::held;
 
 fn write(folder: &Path, text: &str) -> PathBuf {
     let file = folder.join("config.toml");
@@ -86,6 +92,40 @@ async fn what_needs_a_restart_is_named_when_the_file_changes() {
     shell(&format!("kill -s HUP {}", gateway.id()), "").await;
     logged("the next start would fail").await;
     logged("line 3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_held_events_change_with_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let settings = |most: &str| {
+        let data = folder.path().join("data");
+        format!("bind = '127.0.0.1:{port}'\ndata-dir = '{}'\nheld-per-author-max = {most}\n", data.display())
+    };
+    let file = write(folder.path(), &settings("1"));
+    let gateway = serve(folder.path(), &[format!("--config={}", file.display())], &[]);
+    eventually("it serves", async || listens(port).await).await;
+    let repository = Repository::new("one");
+    let announced = |d: &str| {
+        let clone = format!("http://127.0.0.1:{port}/{}/{d}.git", repository.npub());
+        let relay = format!("ws://127.0.0.1:{port}");
+        let tags = [tag(&["d", d]), tag(&["clone", &clone]), tag(&["relays", &relay])];
+        sign(&repository.owner, nip34::ANNOUNCEMENT, now(), &tags)
+    };
+    let mut nostr = NostrClient::connect(&format!("ws://127.0.0.1:{port}")).await;
+    assert_eq!(nostr.send(&announced("one")).await, held());
+    let refused = nostr.send(&announced("two")).await;
+    assert!(!refused.taken && refused.message.contains("too many events of this author"), "{refused:?}");
+
+    // A mistake changes nothing.
+    write(folder.path(), &settings("'many'"));
+    eventually("it is named", async || gateway.output().contains("held-per-author-max is")).await;
+    assert!(!nostr.send(&announced("two")).await.taken);
+
+    write(folder.path(), &settings("2"));
+    eventually("it is applied", async || gateway.output().contains("the limits of held events are")).await;
+    assert_eq!(nostr.send(&announced("two")).await, held());
+    assert!(!gateway.output().contains("which needs a restart"));
 }
 
 /// The plugin reads what the gateway reads, and does not mind what only the gateway knows.
