@@ -80,8 +80,14 @@ impl ChildProcess {
 
     /// Lets every other program have the processor first, and the disk where the system supports that.
     pub(crate) fn let_others_first(&self) {
-        if let Some(pid) = pid_of(&self.child)
-            && let Err(error) = rustix::process::setpriority_process(Some(pid), LOWEST_PRIORITY)
+        self.be_nice(LOWEST_PRIORITY);
+    }
+
+    /// Makes the child, and what it starts from now on, so nice (`nice(1)`); 0: as it is.
+    pub(crate) fn be_nice(&self, niceness: i32) {
+        if niceness > 0
+            && let Some(pid) = pid_of(&self.child)
+            && let Err(error) = rustix::process::setpriority_process(Some(pid), niceness)
         {
             tracing::debug!(%error, child = self.name, "could not lower the priority of a child");
         }
@@ -371,5 +377,19 @@ mod tests {
         let stderr = Stderr(b"warning: x\nfatal: cannot open '/srv/data/x': \x1b[31mno\n".to_vec());
 
         assert_eq!(stderr.summary(), "fatal: cannot open '...': [31mno");
+    }
+
+    #[tokio::test]
+    async fn a_child_is_as_nice_as_it_is_made_and_so_is_what_it_starts() {
+        let child = shell("read line; sh -c 'nice'");
+        child.be_nice(11);
+
+        let output = child
+            .output(b"go\n", 100, Duration::from_secs(60))
+            .await
+            .unwrap()
+            .unwrap();
+
+        assert_eq!(output.stdout, b"11\n");
     }
 }

@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nostr::event::Event;
+use nostr::key::PublicKey;
 use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -22,7 +23,6 @@ use crate::process;
 use crate::process::ChildLimits;
 use crate::process::ChildOutput;
 use crate::process::ChildProcess;
-use crate::reconcile::payer::PublicationPayer;
 
 /// A strfry binary and the configuration of the relay's database.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct StrfryImport {
     config: PathBuf,
     deadline: Duration,
     /// Taken while a child runs.
-    turns: Turns<PublicationPayer>,
+    turns: Turns<PublicKey>,
     /// Until when none is started, because one has hung.
     rests_until: Mutex<Option<Instant>>,
 }
@@ -103,11 +103,11 @@ impl StrfryImport {
         })
     }
 
-    /// Imports an event when it is the turn of `payer`, and returns what strfry reports, which is still to be confirmed
+    /// Imports an event when it is its author's turn, and returns what strfry reports, which is still to be confirmed
     /// by the relay.
-    pub(crate) async fn import(&self, event: &Event, payer: PublicationPayer) -> Result<Imported, ImportError> {
+    pub(crate) async fn import(&self, event: &Event) -> Result<Imported, ImportError> {
         let deadline = self.deadline;
-        let turn = tokio::time::timeout(deadline, self.turns.take(payer)).await;
+        let turn = tokio::time::timeout(deadline, self.turns.take(event.pubkey)).await;
         let _turn = turn.map_err(|_| ImportError::Busy)?;
         if self.rests_until.lock().is_some_and(|until| until > Instant::now()) {
             return Err(ImportError::Rests);
@@ -250,10 +250,14 @@ mod tests {
     const NOW: u64 = 1_700_000_000;
 
     fn event(created_at: u64, tags: &[&[&str]]) -> Event {
+        event_by(&Keys::generate(), created_at, tags)
+    }
+
+    fn event_by(author: &Keys, created_at: u64, tags: &[&[&str]]) -> Event {
         EventBuilder::new(Kind::from_u16(30618), "")
             .tags(tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap()))
             .custom_created_at(Timestamp::from_secs(created_at))
-            .finalize(&Keys::generate())
+            .finalize(author)
             .unwrap()
     }
 
@@ -336,7 +340,7 @@ mod tests {
             let strfry_import = strfry_import(folder.path(), &script).await;
             let event = event(NOW, &[&["d", "r"]]);
 
-            let imported = strfry_import.import(&event, PublicationPayer::Again).await;
+            let imported = strfry_import.import(&event).await;
 
             assert_eq!(format!("{imported:?}"), expected, "{said}");
             let line = fs::read_to_string(folder.path().join("strfry.line")).unwrap();
@@ -350,10 +354,7 @@ mod tests {
         let script = "echo 'strfry error: cannot open /srv/db : Permission denied' >&2\nexit 1";
         let strfry_import = strfry_import(folder.path(), script).await;
 
-        let error = strfry_import
-            .import(&event(NOW, &[&["d", "r"]]), PublicationPayer::Again)
-            .await
-            .unwrap_err();
+        let error = strfry_import.import(&event(NOW, &[&["d", "r"]])).await.unwrap_err();
 
         let text = error.to_string();
         assert!(
@@ -370,8 +371,8 @@ mod tests {
         strfry_import.deadline = Duration::from_secs(2);
         let event = event(NOW, &[&["d", "r"]]);
 
-        let first = strfry_import.import(&event, PublicationPayer::Again).await.unwrap_err();
-        let second = strfry_import.import(&event, PublicationPayer::Again).await.unwrap_err();
+        let first = strfry_import.import(&event).await.unwrap_err();
+        let second = strfry_import.import(&event).await.unwrap_err();
 
         assert!(first.to_string().contains("was killed after 2 s"), "{first}");
         assert!(matches!(second, ImportError::Rests), "{second}");
@@ -421,14 +422,11 @@ mod tests {
         let script = "cat >> \"$0.lines\"; while [ ! -e \"$0.go\" ]; do sleep 0.01; done\n\
                       echo 'Writer: added: 1 dups: 0 replaced: 0 deleted: 0' >&2";
         let strfry_import = strfry_import(folder.path(), script).await;
-        let [stranger, owner] = [1, 2].map(|last| PublicationPayer::client([192, 0, 2, last].into()));
-        let events: Vec<Event> = (0..6).map(|number| event(NOW + number, &[&["d", "r"]])).collect();
-        let payers = (0..5).map(|_| &stranger).chain([&owner]);
-        let imports = events
-            .iter()
-            .zip(payers)
-            .map(|(event, payer)| strfry_import.import(event, payer.clone()));
-        let mut imports = Box::pin(join_all(imports));
+        let [stranger, owner] = [Keys::generate(), Keys::generate()];
+        let authors = (0..5).map(|_| &stranger).chain([&owner]);
+        let event = |(number, author): (u64, &Keys)| event_by(author, NOW + number, &[&["d", "r"]]);
+        let events: Vec<Event> = (0..).zip(authors).map(event).collect();
+        let mut imports = Box::pin(join_all(events.iter().map(|event| strfry_import.import(event))));
         assert!(imports.as_mut().now_or_never().is_none());
 
         fs::write(folder.path().join("strfry.go"), "").unwrap();

@@ -33,7 +33,6 @@ use crate::logged::Repeats;
 use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
-use crate::reconcile::payer::PublicationPayer;
 
 /// Works until `stop` is done, and finishes the work in progress. Repositories that are not announced any more are
 /// removed after `retention_secs`.
@@ -170,7 +169,7 @@ impl Worker {
             if !due.is_empty() {
                 let reconciler = Arc::clone(&self.reconciler);
                 self.publishing
-                    .spawn(async move { reconciler.publisher.publish(due, &PublicationPayer::Again).await });
+                    .spawn(async move { reconciler.publisher.publish(due).await });
             }
         }
         Ok(())
@@ -301,11 +300,7 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
     let ending = match reconciled {
         Ok(reconciled) => {
             let ending = ending_of(&work, &reconciled);
-            let payer = match &work {
-                Work::Repository(coordinate) => PublicationPayer::Repository(coordinate.clone()),
-                Work::PullRequests(coordinate) => PublicationPayer::Offering(coordinate.clone()),
-            };
-            reconciler.publisher.publish(reconciled.leased, &payer).await;
+            reconciler.publisher.publish(reconciled.leased).await;
             ending
         }
         Err(error) => {

@@ -23,6 +23,8 @@ pub(crate) struct Slots {
 pub(crate) struct Slot {
     slots: Slots,
     payer: IpAddr,
+    /// How many its payer had besides when it got this one, as far as that makes a difference.
+    others: u8,
 }
 
 /// How much slots are used.
@@ -75,9 +77,11 @@ impl Slots {
         // An error cannot be: the sender stays in the table until it grants.
         drop((&mut place.granted).await);
         place.is_taken = true;
+        let had = self.table.lock().used_by.get(&place.payer).copied();
         Slot {
             slots: self.clone(),
             payer: place.payer,
+            others: had.map_or(0, |had| (had - 1).min(NICENESS_STEPS_MAX) as u8),
         }
     }
 
@@ -143,6 +147,19 @@ impl Slots {
         }
     }
 }
+
+impl Slot {
+    /// Returns the niceness of a process that works in this slot. What one address runs at the same time shares the
+    /// processor among itself, and delays others little: each more has a third of the time of the one before.
+    pub(crate) fn niceness(&self) -> i32 {
+        i32::from(self.others) * NICENESS_STEP
+    }
+}
+
+/// Of `nice(1)`: Linux gives a process a third of the time of one that is less nice by so much.
+const NICENESS_STEP: i32 = 5;
+/// Beyond it all are equally nice, and before background work of git, which is nicest.
+const NICENESS_STEPS_MAX: usize = 3;
 
 impl SlotTable {
     fn release(&mut self, payer: IpAddr) {
@@ -236,5 +253,20 @@ mod tests {
         drop(waiting);
 
         assert_eq!(slots.in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_one_address_runs_besides_is_nicer_each_time() {
+        let slots = Slots::new(8);
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(slots.acquire([192, 0, 2, 1].into()).await);
+        }
+        let other = slots.acquire([192, 0, 2, 2].into()).await;
+
+        let nice: Vec<i32> = held.iter().map(Slot::niceness).collect();
+        assert_eq!((nice, other.niceness()), (vec![0, 5, 10, 15, 15], 0));
+        held.clear();
+        assert_eq!(slots.acquire([192, 0, 2, 1].into()).await.niceness(), 0);
     }
 }

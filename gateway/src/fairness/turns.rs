@@ -1,5 +1,6 @@
 //! Turns for work that is done one at a time. Whoever has much to do has no more turns than others meanwhile: each
-//! request of a payer comes behind the first of everybody who waits, its second behind their second, and so on.
+//! request of a payer comes behind the first of everybody who waits, its second behind their second, and so on. Every
+//! other turn goes to the request that has waited longest, so that new payers delay nobody for ever.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -21,8 +22,10 @@ struct TurnTable<P> {
     is_taken: bool,
     /// By round, and in each by arrival.
     waiting: BTreeMap<(u64, u64), oneshot::Sender<()>>,
-    /// The round of whoever has the turn.
+    /// The round of whoever had the last turn that was not for the longest wait.
     round: u64,
+    /// Whether the last turn was.
+    was_by_age: bool,
     /// The round of the last request of each payer, unless that is over.
     last: HashMap<P, u64>,
     next_id: u64,
@@ -31,17 +34,19 @@ struct TurnTable<P> {
 /// A place among those that wait, left when it is dropped; a turn that was granted meanwhile is passed on.
 struct TurnPlace<'t, P: Eq + Hash> {
     turns: &'t Turns<P>,
+    payer: P,
     id: (u64, u64),
     granted: oneshot::Receiver<()>,
     is_taken: bool,
 }
 
-impl<P: Eq + Hash> Turns<P> {
+impl<P: Eq + Hash + Clone> Turns<P> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(TurnTable {
             is_taken: false,
             waiting: BTreeMap::new(),
             round: 0,
+            was_by_age: false,
             last: HashMap::new(),
             next_id: 0,
         }))
@@ -62,19 +67,22 @@ impl<P: Eq + Hash> Turns<P> {
         let begun = table.round;
         table.last.retain(|_, last| *last >= begun);
         let round = table.last.get(&payer).map_or(begun, |last| last + 1);
-        table.last.insert(payer, round);
+        table.last.insert(payer.clone(), round);
         let id = (round, table.next_id);
         table.next_id += 1;
         table.waiting.insert(id, sender);
         table.grant();
         TurnPlace {
             turns: self,
+            payer,
             id,
             granted,
             is_taken: false,
         }
     }
+}
 
+impl<P: Eq + Hash> Turns<P> {
     fn give_back(&self) {
         let mut table = self.0.lock();
         table.is_taken = false;
@@ -82,13 +90,39 @@ impl<P: Eq + Hash> Turns<P> {
     }
 }
 
-impl<P> TurnTable<P> {
+impl<P: Eq + Hash> TurnTable<P> {
     fn grant(&mut self) {
         while !self.is_taken
-            && let Some(((round, _), sender)) = self.waiting.pop_first()
+            && let Some((round, sender)) = self.pop()
         {
-            self.round = round;
+            self.round = self.round.max(round);
             self.is_taken = sender.send(()).is_ok();
+        }
+    }
+
+    fn pop(&mut self) -> Option<(u64, oneshot::Sender<()>)> {
+        self.was_by_age = !self.was_by_age;
+        if !self.was_by_age {
+            let ((round, _), sender) = self.waiting.pop_first()?;
+            return Some((round, sender));
+        }
+        let oldest = *self.waiting.keys().min_by_key(|(_, arrival)| *arrival)?;
+        // Its round may be far ahead, which concerns nobody else.
+        Some((self.round, self.waiting.remove(&oldest)?))
+    }
+
+    /// Forgets a request that has had no turn.
+    fn withdraw(&mut self, payer: &P, round: u64) {
+        if self.last.get(payer) != Some(&round) {
+            return;
+        }
+        match round.checked_sub(1).filter(|before| *before >= self.round) {
+            Some(before) => {
+                if let Some(last) = self.last.get_mut(payer) {
+                    *last = before;
+                }
+            }
+            None => drop(self.last.remove(payer)),
         }
     }
 }
@@ -101,8 +135,14 @@ impl<P: Eq + Hash> Drop for WorkTurn<'_, P> {
 
 impl<P: Eq + Hash> Drop for TurnPlace<'_, P> {
     fn drop(&mut self) {
-        let was_granted = self.turns.0.lock().waiting.remove(&self.id).is_none();
-        if was_granted && !self.is_taken {
+        if self.is_taken {
+            return;
+        }
+        let mut table = self.turns.0.lock();
+        let is_waiting = table.waiting.remove(&self.id).is_some();
+        table.withdraw(&self.payer, self.id.0);
+        drop(table);
+        if !is_waiting {
             self.turns.give_back();
         }
     }
@@ -146,7 +186,7 @@ mod tests {
 
         drop(first);
 
-        let expected = ["one", "two", "many", "two", "many", "many", "many", "many"];
+        let expected = ["one", "many", "two", "many", "two", "many", "many", "many"];
         assert_eq!(all_turns(waiting), expected);
         assert!(turns.take("many").now_or_never().is_some(), "it is free again");
     }
@@ -163,6 +203,49 @@ mod tests {
         first = patient.as_mut().now_or_never().expect("it waits for longest");
         assert!(new.as_mut().now_or_never().is_none() && again.as_mut().now_or_never().is_none());
         drop(first);
+    }
+
+    #[test]
+    fn new_payers_delay_nobody_for_ever() {
+        let turns = Turns::new();
+        let mut turn = turns.take(0).now_or_never();
+        let mut second = Box::pin(turns.take(0));
+        assert!(second.as_mut().now_or_never().is_none());
+        let mut new: Vec<_> = (1..9).map(|payer| Box::pin(turns.take(payer))).collect();
+        let mut before = 0;
+
+        loop {
+            for wait in &mut new {
+                assert!(wait.as_mut().now_or_never().is_none());
+            }
+            drop(turn.take());
+            if second.as_mut().now_or_never().is_some() {
+                break;
+            }
+            let next = new.iter_mut().position(|wait| match wait.as_mut().now_or_never() {
+                Some(granted) => turn.replace(granted).is_none(),
+                None => false,
+            });
+            drop(new.remove(next.expect("it is somebody's turn")));
+            new.push(Box::pin(turns.take(100 + before)));
+            before += 1;
+        }
+
+        assert!(before <= 1, "{before}");
+    }
+
+    #[test]
+    fn who_gives_up_waiting_has_not_had_a_turn() {
+        let turns = Turns::new();
+        let first = turns.take("one").now_or_never().unwrap();
+        for _ in 0..3 {
+            drop(wait(&turns, "gives up"));
+        }
+        let waiting = ["gives up", "other"].map(|payer| wait(&turns, payer));
+
+        drop(first);
+
+        assert_eq!(all_turns(Vec::from(waiting)), ["gives up", "other"]);
     }
 
     #[test]

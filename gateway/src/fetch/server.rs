@@ -161,6 +161,7 @@ impl UploadPack {
     fn begin_git(&self, fetch: PackFetch, slot: FetchSlot, answer: Filling) -> Result<(), GitError> {
         let protocol = fetch.request.protocol.as_ref();
         let child = start_git(self.store.git(), &fetch.path, protocol, &self.limits)?;
+        child.be_nice(slot.niceness());
         let slot = YieldingSlot {
             slots: self.slots.clone(),
             kind: fetch.kind,

@@ -35,7 +35,14 @@ pub(super) enum FetchKind {
 #[must_use = "a slot that is dropped is free"]
 pub(super) struct FetchSlot {
     _among_clones: Option<Slot>,
-    _among_all: Slot,
+    among_all: Slot,
+}
+
+impl FetchSlot {
+    /// As that of its slot among all.
+    pub(super) fn niceness(&self) -> i32 {
+        self.among_all.niceness()
+    }
 }
 
 impl FetchSlots {
@@ -47,6 +54,7 @@ impl FetchSlots {
         }
     }
 
+    /// Waits for a slot for a fetch of a client at `address`.
     pub(super) async fn acquire(&self, kind: FetchKind, address: IpAddr) -> FetchSlot {
         let among_clones = match kind {
             FetchKind::Clone => Some(self.clones.acquire(address).await),
@@ -54,7 +62,7 @@ impl FetchSlots {
         };
         FetchSlot {
             _among_clones: among_clones,
-            _among_all: self.all.acquire(address).await,
+            among_all: self.all.acquire(address).await,
         }
     }
 

@@ -52,7 +52,6 @@ use crate::push::refusal::pack_refused;
 use crate::push::refusal::refuse_unread;
 use crate::push::request::PushRequest;
 use crate::reconcile::Reconciler;
-use crate::reconcile::payer::PublicationPayer;
 use crate::repositories::Line;
 
 pub(crate) struct Pusher {
@@ -209,8 +208,7 @@ impl Pusher {
             Ok(Committed { mut decision, leased }) => {
                 let events = leased.len() + decision.awaited.len();
                 progress.send_replace(Stage::Publishing { events });
-                let payer = PublicationPayer::client(request.pusher);
-                let note = self.publisher.publish(leased, payer, &decision.awaited).await;
+                let note = self.publisher.publish(leased, &decision.awaited).await;
                 // Not for strangers, and not while the relay does not answer.
                 if line == Line::Owners && note.is_none() {
                     self.reader.load_ahead(&request.coordinate, request.pusher);

@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::logged::logged;
 use crate::reconcile::Reconciler;
-use crate::reconcile::payer::PublicationPayer;
 use crate::reconcile::publish::Publication;
 
 pub(crate) struct PushPublisher {
@@ -27,13 +26,8 @@ pub(crate) struct PushPublisher {
 
 impl PushPublisher {
     /// Publishes and settles the events of a push, and waits until they are served, but not longer than a push waits.
-    /// Returns what the pusher, who pays, reads about it, if they are not.
-    pub(super) async fn publish(
-        &self,
-        leased: Vec<Leased>,
-        payer: PublicationPayer,
-        others: &BTreeSet<EventId>,
-    ) -> Option<String> {
+    /// Returns what the pusher reads about it, if they are not.
+    pub(super) async fn publish(&self, leased: Vec<Leased>, others: &BTreeSet<EventId>) -> Option<String> {
         if leased.is_empty() && others.is_empty() {
             return None;
         }
@@ -42,7 +36,7 @@ impl PushPublisher {
         // In a task of its own: it finishes, however long the push waits.
         let own = self
             .tasks
-            .spawn(async move { reconciler.publisher.publish(leased, &payer).await });
+            .spawn(async move { reconciler.publisher.publish(leased).await });
         let published = async {
             let Ok(left_behind) = own.await else {
                 // It ended abnormally; the events are published by the next one that takes them, when their lease has

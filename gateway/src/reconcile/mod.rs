@@ -10,7 +10,6 @@ pub(crate) mod error;
 mod in_flight;
 pub(crate) mod known_events;
 mod noted;
-pub(crate) mod payer;
 pub(crate) mod publish;
 pub(crate) mod pull_request_events;
 pub(crate) mod reconciled;
@@ -121,7 +120,9 @@ impl Reconciler {
             if !growing.is_empty() {
                 self.loader.purgatory.mark_dirty(&growing).await?;
             }
-            if let Err(failed) = change_repositories(locked, &plan, &mut attempts).await {
+            let changed = change_repositories(locked, &plan, &mut attempts).await;
+            self.pull_request_events.note_installed(&attempts.installed);
+            if let Err(failed) = changed {
                 attempts.note_failed(failed);
                 continue;
             }
@@ -129,7 +130,6 @@ impl Reconciler {
             if attempts.note_moved_in(&plan) {
                 continue;
             }
-            self.pull_request_events.note_installed(&attempts.installed);
             return self.act(locked, loaded, plan, disk, attempts).await;
         }
     }

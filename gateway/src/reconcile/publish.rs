@@ -32,7 +32,6 @@ use crate::logged::logged;
 use crate::meter::Durations;
 use crate::meter::Meter;
 use crate::reconcile::in_flight::InFlight;
-use crate::reconcile::payer::PublicationPayer;
 use crate::strfry_import::ImportError;
 use crate::strfry_import::Imported;
 use crate::strfry_import::REST;
@@ -153,9 +152,9 @@ impl Publisher {
     }
 
     /// Publishes events and settles each. All are sent at once, and the relay judges them in this order: its write
-    /// policy lets none in before those that it is ordered after. What must be imported waits for the turn of `payer`.
-    /// Returns those that are not served yet; they are tried again when they are due.
-    pub(crate) async fn publish(&self, leased: Vec<Leased>, payer: &PublicationPayer) -> BTreeSet<EventId> {
+    /// policy lets none in before those that it is ordered after. Returns those that are not served yet; they are tried
+    /// again when they are due.
+    pub(crate) async fn publish(&self, leased: Vec<Leased>) -> BTreeSet<EventId> {
         let (rounds, start) = (in_rounds(leased), Instant::now());
         let sent = rounds.iter().flatten().map(|leased| self.relay.publish(&leased.event));
         let mut outcomes = join_all(sent).await.into_iter();
@@ -168,7 +167,7 @@ impl Publisher {
                 self.settle_all(std::mem::take(&mut to_settle), took).await;
             }
             let answered = round.iter().zip(answers);
-            let judged = answered.map(|(leased, answer)| self.judge(leased, payer, answer, &left_behind));
+            let judged = answered.map(|(leased, answer)| self.judge(leased, answer, &left_behind));
             let settlements = join_all(judged).await;
             let left = |(leased, settlement): (&Leased, &Settlement)| (!ends(settlement)).then_some(leased.event.id);
             left_behind.extend(round.iter().zip(&settlements).filter_map(left));
@@ -179,13 +178,7 @@ impl Publisher {
     }
 
     /// Returns how an attempt to publish ended, by the relay's answer and the events that are not served.
-    async fn judge(
-        &self,
-        leased: &Leased,
-        payer: &PublicationPayer,
-        mut answer: RelayAnswer,
-        left_behind: &BTreeSet<EventId>,
-    ) -> Settlement {
+    async fn judge(&self, leased: &Leased, mut answer: RelayAnswer, left_behind: &BTreeSet<EventId>) -> Settlement {
         let Leased { event, after, .. } = leased;
         let is_free = after.is_disjoint(left_behind);
         if matches!(answer, RelayAnswer::Holds(_)) && is_free && !after.is_empty() {
@@ -195,7 +188,7 @@ impl Publisher {
         match answer {
             RelayAnswer::Settles(settlement) if is_free || ends(&settlement) => settlement,
             RelayAnswer::Holds(error) if is_free => retry(error),
-            RelayAnswer::Refuses(refusal) if is_free => self.bring_in(event, payer, refusal).await,
+            RelayAnswer::Refuses(refusal) if is_free => self.bring_in(event, refusal).await,
             RelayAnswer::Settles(_) | RelayAnswer::Holds(_) | RelayAnswer::Refuses(_) => Settlement::GiveBack,
         }
     }
@@ -275,7 +268,7 @@ impl Publisher {
     }
 
     /// Brings an event that the relay refuses into it by another way, if there is one, and returns how that ended.
-    async fn bring_in(&self, event: &Event, payer: &PublicationPayer, refusal: String) -> Settlement {
+    async fn bring_in(&self, event: &Event, refusal: String) -> Settlement {
         // NIP-70 and timestamps are checked first: strfry refuses such events even if it has them or a newer version.
         match self.at_relay(event).await {
             Ok(AtRelay::Absent) => {}
@@ -286,7 +279,7 @@ impl Publisher {
         match (decide_remedy(event, &refusal, Timestamp::now()), &self.import) {
             (Remedy::Drop, _) => Settlement::Dropped,
             (Remedy::None, _) | (Remedy::Import, None) => stuck(refusal, STUCK_RETRY_SECS),
-            (Remedy::Import, Some(import)) => match import.import(event, payer.clone()).await {
+            (Remedy::Import, Some(import)) => match import.import(event).await {
                 Ok(imported) => self.confirm(event, imported, &refusal).await,
                 Err(error @ ImportError::Busy) => retry(error.to_string()),
                 Err(error) => {

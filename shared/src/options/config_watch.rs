@@ -60,9 +60,9 @@ impl ConfigWatch {
             let Some(file) = &self.file else {
                 continue;
             };
-            let change = FileChange::since(file, &self.definition);
+            let (change, limits) = FileChange::since(file, &self.definition);
             if is_asked || change != last {
-                if let Some(limits) = change.limits {
+                if let Some(limits) = limits {
                     self.purgatory.set_limits(limits);
                 }
                 change.log(file);
@@ -80,23 +80,23 @@ struct FileChange {
     /// All others.
     keys: Vec<String>,
     mistakes: Vec<String>,
-    /// The limits with this file, if it has no mistakes.
-    limits: Option<Limits>,
 }
 
 impl FileChange {
-    fn since(file: &ConfigFile, definition: &Command) -> Self {
+    /// Returns the difference, and the limits of held events with the file as it is now, if it has no mistakes.
+    fn since(file: &ConfigFile, definition: &Command) -> (Self, Option<Limits>) {
         let now = file.read_again();
         let mut errors = ConfigErrors::default();
         let command = now.put_into(definition.clone(), &mut errors);
         let differ = file.keys_that_differ(&now).into_iter();
         let (limit_keys, keys) = differ.partition(|key| is_limit(key));
-        Self {
+        let limits = limits_of(command, std::env::args_os()).filter(|_| errors.lines.is_empty());
+        let change = Self {
             limit_keys,
             keys,
-            limits: limits_of(command, std::env::args_os()).filter(|_| errors.lines.is_empty()),
             mistakes: errors.lines,
-        }
+        };
+        (change, limits)
     }
 
     fn log(&self, file: &ConfigFile) {

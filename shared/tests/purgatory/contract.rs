@@ -1607,6 +1607,9 @@ async fn placeholders_of_one_address_have_a_limit(p: Fixture) {
     assert_eq!(fit(&[0, 1, 2], pusher).await, full);
     assert_eq!(put(&place, 0, pusher, LONG).await, PlaceholderOutcome::Recorded);
     assert_eq!(put(&elsewhere, 1, neighbour, LONG).await, PlaceholderOutcome::Recorded);
+    // Whoever restores it after a loss does not know whose it is.
+    let restored = p.purgatory.put_placeholder(&events[0], &place, oid('a'), LONG, None);
+    assert_eq!(restored.await.unwrap(), PlaceholderOutcome::Recorded);
     assert_eq!(put(&place, 2, pusher, LONG).await, full);
     // What it has already it may push again, and others are not concerned.
     assert_eq!(fit(&[0], neighbour).await, PlaceholderOutcome::Recorded);

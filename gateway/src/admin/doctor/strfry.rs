@@ -13,7 +13,6 @@ use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::Probe;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::command_error::causes;
-use crate::reconcile::payer::PublicationPayer;
 use crate::strfry_import::StrfryImport;
 
 /// Sends a state with as many refs as a large repository has, and as old as one may be that is published again.
@@ -66,7 +65,7 @@ pub(super) async fn import(patient: &Patient<'_>) -> Vec<Observation> {
         Ok(import) => import,
         Err(error) => return vec![Observation::wrong(causes(&error), "correct strfry-bin")],
     };
-    vec![match import.import(&event, PublicationPayer::Operator).await {
+    vec![match import.import(&event).await {
         Ok(_) if serves(loader, event.id).await => Observation::well("the relay serves an event that was imported"),
         Ok(_) => Observation::wrong(
             "an event was imported, and the relay does not serve it: strfry-conf names another database than the \

@@ -100,7 +100,10 @@ async fn limits_of_held_events_change_with_the_file() {
     let port = free_port();
     let settings = |most: &str| {
         let data = folder.path().join("data");
-        format!("bind = '127.0.0.1:{port}'\ndata-dir = '{}'\nheld-per-author-max = {most}\n", data.display())
+        format!(
+            "bind = '127.0.0.1:{port}'\ndata-dir = '{}'\nheld-per-author-max = {most}\n",
+            data.display()
+        )
     };
     let file = write(folder.path(), &settings("1"));
     let gateway = serve(folder.path(), &[format!("--config={}", file.display())], &[]);
@@ -115,15 +118,24 @@ async fn limits_of_held_events_change_with_the_file() {
     let mut nostr = NostrClient::connect(&format!("ws://127.0.0.1:{port}")).await;
     assert_eq!(nostr.send(&announced("one")).await, held());
     let refused = nostr.send(&announced("two")).await;
-    assert!(!refused.taken && refused.message.contains("too many events of this author"), "{refused:?}");
+    assert!(
+        !refused.taken && refused.message.contains("too many events of this author"),
+        "{refused:?}"
+    );
 
     // A mistake changes nothing.
     write(folder.path(), &settings("'many'"));
-    eventually("it is named", async || gateway.output().contains("held-per-author-max is")).await;
+    eventually("it is named", async || {
+        gateway.output().contains("held-per-author-max is")
+    })
+    .await;
     assert!(!nostr.send(&announced("two")).await.taken);
 
     write(folder.path(), &settings("2"));
-    eventually("it is applied", async || gateway.output().contains("the limits of held events are")).await;
+    eventually("it is applied", async || {
+        gateway.output().contains("the limits of held events are")
+    })
+    .await;
     assert_eq!(nostr.send(&announced("two")).await, held());
     assert!(!gateway.output().contains("which needs a restart"));
 }

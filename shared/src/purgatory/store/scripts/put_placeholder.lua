@@ -12,6 +12,10 @@ local source_group = ARGV[5]
 local tail = ARGV[1] .. ':' .. in_key(ARGV[2])
 local index = K.placeholders_of .. in_key(ARGV[2])
 if redis.call('ZSCORE', K.placeholders, tail) then
+  -- Who restores it after a loss does not know where it came from.
+  if source_group == '' then
+    source_group = redis.call('HGET', K.placeholder .. tail, 'source_group') or ''
+  end
   remove_placeholder(tail, ARGV[2])
 else
   local full = placeholders_full(1, ARGV[2], source_group, ARGV[6], ARGV[7], ARGV[8])
