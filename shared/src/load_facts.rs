@@ -165,8 +165,8 @@ impl FactLoader {
         let ids = &scope.pull_request_ids;
         let reading = self.purgatory.read_within(bytes_max, coordinates, ids).await?;
         let reading = reading.ok_or(FactsError::TooLarge { bytes_max })?;
-        let left = bytes_max.saturating_sub(taken(&reading, &[]));
-        let served = self.served(left, scope, coordinates, &reading).await?;
+        let rest = bytes_max.saturating_sub(taken(&reading, &[]));
+        let served = self.served(rest, scope, coordinates, &reading).await?;
         Ok((reading, served))
     }
 
@@ -237,32 +237,50 @@ impl FactLoader {
             asked,
             "query the relay for facts"
         );
-        let requests = self.requests(bytes_max, &unserved, &authors);
-        let (mut served, requested) = tokio::try_join!(self.relay.query_within(bytes_max, filters), requests)?;
+        let few_bytes_max = bytes_max / FEW_SHARE;
+        let (mut served, few) = tokio::try_join!(
+            self.relay.query_within(bytes_max - few_bytes_max, filters),
+            self.few_requests(few_bytes_max, &unserved, &authors),
+        )?;
+        let requested = match few {
+            Some(few) => few,
+            None => self.requests(left(bytes_max, &served), &unserved, &authors).await?,
+        };
         // Of PRs that are served already only their ids were known.
         let others = served.iter().map(|event| event.pubkey);
         let others: BTreeSet<PublicKey> = others.filter(|author| !authors.contains(author)).collect();
-        if !others.is_empty() {
-            served.extend(self.requests(bytes_max, &[], &others).await?);
-        }
         served.extend(requested);
+        if !others.is_empty() {
+            let few = self.few_requests(left(bytes_max, &served), &[], &others).await?;
+            served.extend(match few {
+                Some(few) => few,
+                None => self.requests(left(bytes_max, &served), &[], &others).await?,
+            });
+        }
         Ok(served)
     }
 
-    /// Reads the requests to delete these events, and the requests to vanish of these authors. Each of them has filters
-    /// of its own, which no others can fill: hundreds, if an announcement lists 200 keys. There are next to never any
-    /// such requests, so a few filters that match all of them are asked first.
+    /// Reads the requests to delete these events, and the requests to vanish of these authors, with a few filters that
+    /// match all of them: there are next to never any. `None`: there are more than a few.
+    async fn few_requests(
+        &self,
+        bytes_max: usize,
+        events: &[&Event],
+        authors: &BTreeSet<PublicKey>,
+    ) -> Result<Option<Vec<Event>>, RelayError> {
+        let together = deletions_together(events).chain(vanished_together(authors));
+        let together = together.map(|filter| filter.limit(FEW)).collect();
+        self.relay.fewer_than(bytes_max, FEW, together).await
+    }
+
+    /// Reads the same however many there are. Each event and each author has filters of its own, which no others can
+    /// fill: hundreds, if an announcement lists 200 keys.
     async fn requests(
         &self,
         bytes_max: usize,
         events: &[&Event],
         authors: &BTreeSet<PublicKey>,
     ) -> Result<Vec<Event>, RelayError> {
-        let together = deletions_together(events).chain(vanished_together(authors));
-        let together: Vec<Filter> = together.map(|filter| filter.limit(FEW)).collect();
-        if let Some(few) = self.relay.fewer_than(bytes_max, FEW, together).await? {
-            return Ok(few);
-        }
         let each = deletions(events).into_iter().chain(vanished(authors));
         self.relay
             .newest(bytes_max.min(REQUESTS_BYTES_MAX), each.collect())
@@ -273,6 +291,11 @@ impl FactLoader {
     pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
         Ok(self.relay.any(related(event, references)).await?)
     }
+}
+
+/// Returns how much memory is left when events take some of it.
+fn left(bytes_max: usize, events: &[Event]) -> usize {
+    bytes_max.saturating_sub(events.iter().map(memory_bytes).sum())
 }
 
 /// Returns about how much memory events take.
@@ -422,17 +445,21 @@ fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
 const AUTHOR_BYTES: usize = 32 << 10;
 
 /// Owners in one filter, each with one announcement and one state of an identifier: no page of a relay is that small,
-/// nor are these events ever more than are read at once.
-const OWNERS_PER_FILTER_MAX: usize = 30;
+/// and the largest such events that are accepted fit the memory of an answer.
+const OWNERS_PER_FILTER_MAX: usize = 12;
 
 /// Requests to vanish read of one author.
 const VANISH_REQUESTS_MAX: usize = 20;
 
-/// Deletion requests read of one author where a filter cannot name the address.
-const DELETIONS_READ_MAX: usize = 50;
+/// Deletion requests read of one author where a filter cannot name the address: the largest fit the memory of an
+/// answer.
+const DELETIONS_READ_MAX: usize = 25;
 
 /// Requests to delete and to vanish that are read together.
 const FEW: usize = 20;
+
+/// One part in so many of the memory of a load is for these: they are read at the same time as what they are about.
+const FEW_SHARE: usize = 8;
 
 /// Most memory of the requests to delete and to vanish of a repository's members, which are read for each decision.
 const REQUESTS_BYTES_MAX: usize = 64 << 20;
@@ -562,10 +589,18 @@ mod tests {
 
     /// A relay that serves these events.
     async fn serving(events: Vec<Event>) -> RelayClient {
-        relay(500, move |_, message| {
+        serving_counted(events).await.0
+    }
+
+    /// The same, and how many requests it had.
+    async fn serving_counted(events: Vec<Event>) -> (RelayClient, Arc<AtomicUsize>) {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&requests);
+        let client = relay(500, move |_, message| {
             if message[0] != "REQ" {
                 return Vec::new();
             }
+            asked.fetch_add(1, Ordering::SeqCst);
             let filters = &message.as_array().unwrap()[2..];
             let limit = filters.iter().filter_map(|filter| filter["limit"].as_u64()).max();
             let asked: Vec<Filter> = filters
@@ -576,7 +611,8 @@ mod tests {
             let found: Vec<Event> = matching.cloned().collect();
             stored(&found, 500, &serde_json::json!(["REQ", message[1], {"limit": limit}]))
         })
-        .await
+        .await;
+        (client, requests)
     }
 
     #[tokio::test]
@@ -609,9 +645,9 @@ mod tests {
         };
         let announced = own(nip34::ANNOUNCEMENT, &[["d", &long]]);
         let padding = "x".repeat(10_000);
-        let deletions =
-            (0..40).map(|number: u32| own(nip34::DELETION, &[["pad", &padding], ["n", &number.to_string()]]));
-        let loader = loader(serving(deletions.collect()).await);
+        let deletion = |number: u32| own(nip34::DELETION, &[["pad", &padding], ["n", &number.to_string()]]);
+        let (relay, requests) = serving_counted((0..10).map(deletion).collect()).await;
+        let loader = loader(relay);
         let at = Coordinate {
             owner: owner.public_key(),
             identifier: long.parse().unwrap(),
@@ -620,11 +656,58 @@ mod tests {
         assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
         let scope = FactsScope::of(&at);
 
-        let [small, large] = [200_000, 1_000_000].map(|bytes_max| loader.load_within(bytes_max, &scope));
-        let (small, large) = (small.await, large.await);
+        let mut asked = 0;
+        for (bytes_max, requests_made) in [
+            (90_000, None),
+            // They are too many to be read beside the events: one after the other.
+            (200_000, Some(3)),
+            (1_000_000, Some(2)),
+        ] {
+            let loaded = loader.load_within(bytes_max, &scope).await;
 
-        assert!(small.is_err_and(|error| error.is_too_large()));
-        assert!(large.is_ok(), "{:?}", large.err());
+            let before = std::mem::replace(&mut asked, requests.load(Ordering::SeqCst));
+            let is_too_large = loaded.as_ref().is_err_and(FactsError::is_too_large);
+            assert_eq!(is_too_large, requests_made.is_none(), "{bytes_max}");
+            let made = loaded.is_ok().then(|| asked - before);
+            assert_eq!(made, requests_made, "{bytes_max}");
+        }
+    }
+
+    /// An announcement and a state under `r`, each as large as any that is accepted.
+    fn largest(owner: u8) -> [Event; 2] {
+        let (long, victim) = ("x".repeat(180_000), pubkey(1).to_hex());
+        let (short, last) = (["t", "", "", ""], ["t", "", "", &long]);
+        let padding: Vec<&[&str]> = std::iter::repeat_n(&short[..], 4_990).chain([&last[..]]).collect();
+        let listed = ["maintainers", &victim];
+        let listing = [&[&listed[..]], padding.as_slice()].concat();
+        let declaring = [&[&["d", "r"][..]], padding.as_slice()].concat();
+        let state = crate::rules::tests::event(owner, nip34::STATE, 1, &declaring);
+        [announcement_event(owner, "r", 1, &listing), state]
+    }
+
+    #[tokio::test]
+    async fn the_largest_events_of_strangers_keep_nobodys_own_from_being_read() {
+        let strangers = 2..16;
+        let own = announcement_event(1, "r", 1, &[]);
+        let events: Vec<Event> = strangers.flat_map(largest).chain([own.clone()]).collect();
+        let all: usize = events.iter().map(memory_bytes).sum();
+        assert!(all > 32 << 20, "{all}: it is more than one answer may take");
+        let count = events.len();
+        let loader = loader(serving(events).await);
+        let scope = FactsScope {
+            coordinates: (1..16).map(|owner| coordinate(owner, "r")).collect(),
+            arriving: Some(state_event(1, "r", 2, &[])),
+            ..FactsScope::default()
+        };
+
+        let loaded = loader.load(&scope).await;
+        let together = Filter::new().authors((1..16).map(pubkey));
+        let queried = loader.relay.query(vec![together.clone()]).await;
+        let within = loader.relay.query_within(all / 2, vec![together]).await;
+
+        assert_eq!(loaded.unwrap().0.status(&own.id), Some(EventStatus::Served));
+        assert_eq!(queried.unwrap().len(), count);
+        assert!(matches!(within, Err(RelayError::TooLarge { .. })), "{within:?}");
     }
 
     #[tokio::test]

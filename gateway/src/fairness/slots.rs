@@ -1,5 +1,6 @@
-//! Slots for work that costs CPU and memory. A free slot goes to the address that has fewest; one address never has all
-//! of them, so that its long work does not delay all others.
+//! Slots for work that costs CPU and memory. A free slot goes to the address that has fewest, and of those with as few
+//! to the one that got its last one longest ago. Where there is more than one slot, one address never has all of them,
+//! so that its long work does not delay all others.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -46,6 +47,9 @@ struct SlotTable {
     used_by: HashMap<IpAddr, usize>,
     waiting: BTreeMap<u64, SlotRequest>,
     next_id: u64,
+    /// How many slots were ever granted, and which of them was the last of each address that had one lately.
+    granted: u64,
+    last_granted: HashMap<IpAddr, u64>,
 }
 
 #[derive(Debug)]
@@ -101,23 +105,24 @@ impl Slots {
         }
     }
 
-    /// Gives free slots to waiting requests, first to the address with fewest, and in the order of arrival.
+    /// Gives free slots to waiting requests, first to the address with fewest, then to the one whose last turn is
+    /// longest ago, and in the order of arrival.
     fn grant(&self, table: &mut SlotTable) {
         // At least a quarter is for others, where there is more than one.
         let per_payer_max = self.slots_max - self.slots_max.div_ceil(4).min(self.slots_max.saturating_sub(1));
         while table.used < self.slots_max {
             let used_by = |payer: IpAddr| table.used_by.get(&payer).copied().unwrap_or_default();
+            let last_granted = |payer: IpAddr| table.last_granted.get(&payer).copied().unwrap_or_default();
             let next = table
                 .waiting
                 .iter()
-                .map(|(id, waiting)| (used_by(waiting.payer), *id))
-                .filter(|(used, _)| *used < per_payer_max)
+                .map(|(id, waiting)| (used_by(waiting.payer), last_granted(waiting.payer), *id))
+                .filter(|(used, _, _)| *used < per_payer_max)
                 .min();
-            let Some(waiting) = next.and_then(|(_, id)| table.waiting.remove(&id)) else {
+            let Some(waiting) = next.and_then(|(_, _, id)| table.waiting.remove(&id)) else {
                 return;
             };
-            table.used += 1;
-            *table.used_by.entry(waiting.payer).or_default() += 1;
+            table.count(waiting.payer);
             if waiting.granted.send(()).is_err() {
                 table.release(waiting.payer);
             }
@@ -162,6 +167,17 @@ const NICENESS_STEP: i32 = 5;
 const NICENESS_STEPS_MAX: usize = 3;
 
 impl SlotTable {
+    fn count(&mut self, payer: IpAddr) {
+        self.used += 1;
+        *self.used_by.entry(payer).or_default() += 1;
+        self.granted += 1;
+        self.last_granted.insert(payer, self.granted);
+        if self.last_granted.len() > REMEMBERED_MAX {
+            let forgotten = self.granted - REMEMBERED_MAX as u64 / 2;
+            self.last_granted.retain(|_, granted| *granted > forgotten);
+        }
+    }
+
     fn release(&mut self, payer: IpAddr) {
         self.used -= 1;
         if let Some(used) = self.used_by.get_mut(&payer) {
@@ -191,9 +207,13 @@ impl Drop for QueuePlace<'_> {
     }
 }
 
+/// Addresses of which it is remembered when they got a slot.
+const REMEMBERED_MAX: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use futures_util::future::select_all;
 
     use super::*;
 
@@ -239,6 +259,32 @@ mod tests {
         drop((first, more.await));
         assert_eq!(slots.in_use(), 0);
         assert!(slots.table.lock().waiting.is_empty() && slots.table.lock().used_by.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_only_slot_goes_to_the_address_whose_last_turn_is_longest_ago() {
+        let slots = Slots::new(1);
+        let mut held = slots.acquire(address(1)).await;
+        let payers = [1, 1, 1, 2, 2, 3].map(address);
+        let mut waiting: Vec<_> = payers.iter().map(|payer| Box::pin(slots.acquire(*payer))).collect();
+        for waiting in &mut waiting {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+
+        let mut turns = Vec::new();
+        while !waiting.is_empty() {
+            drop(held);
+            let (slot, _, others) = select_all(waiting).await;
+            turns.push(slot.payer);
+            (held, waiting) = (slot, others);
+        }
+
+        assert_eq!(turns, [2, 3, 1, 2, 1, 1].map(address));
+        drop(held);
+        for number in 0..3 * REMEMBERED_MAX as u32 {
+            drop(slots.acquire(IpAddr::V4(number.into())).await);
+        }
+        assert!(slots.table.lock().last_granted.len() <= REMEMBERED_MAX);
     }
 
     #[tokio::test]

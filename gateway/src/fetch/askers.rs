@@ -47,8 +47,9 @@ impl Askers {
     }
 }
 
-/// Addresses in whose shares one load waits: more shorten no wait.
-const ASKERS_MAX: usize = 16;
+/// Addresses in whose shares one load waits. A load is joined for a second, so that those who want somebody to wait in
+/// their shares would have to ask for his repository from a thousand addresses in each second, before he does.
+const ASKERS_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -80,5 +81,26 @@ mod tests {
         assert_eq!(slots.load().waiting, 0);
         drop((held, slot));
         assert_eq!(slots.load().used, 0);
+    }
+
+    #[tokio::test]
+    async fn behind_many_strangers_with_places_the_next_waits_in_his_own_share() {
+        let slots = Slots::new(101);
+        let held = join_all((0..100).map(|last| slots.acquire(address(last)))).await;
+        let last = slots.acquire(address(250)).await;
+        let askers = Askers::new(address(0));
+        (1..100).for_each(|last| askers.add(address(last)));
+        let mut place = Box::pin(askers.place(&slots));
+        assert!(place.as_mut().now_or_never().is_none());
+
+        askers.add(address(200));
+        assert!(place.as_mut().now_or_never().is_none());
+        let mut later = Box::pin(slots.acquire(address(251)));
+        assert!(later.as_mut().now_or_never().is_none());
+        drop(last);
+
+        assert!(later.as_mut().now_or_never().is_none());
+        assert!(place.as_mut().now_or_never().is_some());
+        drop(held);
     }
 }

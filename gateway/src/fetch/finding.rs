@@ -15,6 +15,7 @@ use warp::reply::Response;
 use crate::fetch::advertised::Advertised;
 use crate::fetch::cache::Audience;
 use crate::fetch::cache::Shareable;
+use crate::fetch::places::LoadSize;
 use crate::http::reply;
 use crate::http::tagged::TaggedBody;
 use crate::repositories::refs::RefSnapshot;
@@ -41,8 +42,8 @@ pub(crate) struct Finding {
     /// `None`: Redis or the relay does not answer.
     pub(crate) facts: Option<Facts>,
     facts_bytes: u64,
-    /// About how many bytes the facts of the last load took; 0: it had none.
-    pub(super) load_bytes: u64,
+    /// In which kind of place the facts were loaded, or were tried to be.
+    pub(super) load_size: LoadSize,
     audience: Audience,
     /// Made when it is asked for first.
     page: OnceCell<Option<TaggedBody>>,
@@ -50,12 +51,12 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(found: Found, facts: Option<Facts>, audience: Audience) -> Self {
+    pub(super) fn new(found: Found, facts: Option<Facts>, audience: Audience, load_size: LoadSize) -> Self {
         let facts_bytes = facts.as_ref().map_or(0, bytes_of);
         Self {
             found,
             facts_bytes,
-            load_bytes: facts_bytes,
+            load_size,
             facts,
             audience,
             page: OnceCell::new(),
@@ -69,6 +70,20 @@ impl Finding {
             Found::Readable { advertised, .. } | Found::DataMissing(advertised) => Some(advertised),
             Found::NoState | Found::NotHosted | Found::Unavailable => None,
         }
+    }
+
+    /// Returns how many bytes the facts take; `None`: too many to be counted.
+    pub(super) fn facts_room(&self) -> Option<u32> {
+        self.facts_bytes.try_into().ok()
+    }
+
+    /// Returns the refs alone, and in which place the facts were.
+    pub(super) fn without_facts(&self) -> Self {
+        let found = match self.advertised() {
+            Some(advertised) => Found::DataMissing(Arc::clone(advertised)),
+            None => Found::Unavailable,
+        };
+        Self::new(found, None, Audience::Waiting, self.load_size)
     }
 
     /// Returns the page that was `rendered` when it was asked for first; `None`: there is nothing to show.
@@ -129,13 +144,10 @@ impl Found {
 }
 
 impl Shareable for Finding {
-    /// The refs alone, and what the facts took: many loads may wait, and facts are large.
+    /// Not the facts: many loads may wait, and facts are large.
     fn remains(this: &Arc<Self>) -> Option<Arc<Self>> {
-        let found = Found::DataMissing(Arc::clone(this.advertised()?));
-        Some(Arc::new(Self {
-            load_bytes: this.load_bytes,
-            ..Self::new(found, None, Audience::Waiting)
-        }))
+        let is_any = this.advertised().is_some() || this.load_size != LoadSize::default();
+        is_any.then(|| Arc::new(this.without_facts()))
     }
 
     fn audience(&self) -> Audience {
@@ -217,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_what_was_found_the_refs_alone_wait_for_the_next_load() {
+    fn of_what_was_found_the_refs_and_the_place_alone_wait_for_the_next_load() {
         let (access, reading) = (Arc::new(Access::default()), Reading::default());
         let mode = MaintainerMode::default();
         let service = "svc".parse().unwrap();
@@ -227,14 +239,16 @@ mod tests {
             path: PathBuf::new(),
             advertised: Arc::clone(&advertised),
         };
-        let finding = Arc::new(Finding::new(found, Some(facts), Audience::Everybody));
+        let finding = Arc::new(Finding::new(found, Some(facts), Audience::Everybody, LoadSize::Small));
 
         let remains = Finding::remains(&finding).unwrap();
 
         assert!(Arc::ptr_eq(remains.advertised().unwrap(), &advertised));
         assert!(remains.facts.is_none());
-        assert_eq!(remains.load_bytes, finding.facts_bytes);
-        let absent = Arc::new(Finding::new(Found::NotHosted, None, Audience::Earlier));
-        assert!(Finding::remains(&absent).is_none());
+        assert_eq!(remains.load_size, LoadSize::Small);
+        let absent = |size| Arc::new(Finding::new(Found::Unavailable, None, Audience::Waiting, size));
+        assert!(Finding::remains(&absent(LoadSize::Tiny)).is_none());
+        let failed = Finding::remains(&absent(LoadSize::Large)).unwrap();
+        assert_eq!(failed.load_size, LoadSize::Large, "a failure forgets it not");
     }
 }

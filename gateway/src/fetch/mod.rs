@@ -23,6 +23,7 @@ pub(crate) mod limits;
 mod long_pipe;
 pub(crate) mod ls_refs;
 pub(crate) mod outcome;
+pub(crate) mod places;
 pub(crate) mod reader;
 pub(crate) mod receive;
 pub(crate) mod ref_answer;

@@ -16,15 +16,17 @@ use shared::relay_client::RelayError;
 use shared::rules::Facts;
 use shared::rules::Hosting;
 use shared::rules::PushedState;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::fairness::slots::Slots;
 use crate::fetch::advertised::Advertised;
 use crate::fetch::askers::Askers;
 use crate::fetch::cache::Audience;
 use crate::fetch::cache::ReadCache;
 use crate::fetch::finding::Finding;
 use crate::fetch::finding::Found;
+use crate::fetch::places::LoadPlaces;
+use crate::fetch::places::LoadSize;
 use crate::logged::logged;
 use crate::meter::Meter;
 use crate::repositories::Repositories;
@@ -37,12 +39,9 @@ pub(crate) struct Reader {
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
-    /// The places of loads: of those that take little, of those that take more, and of large ones about what is not on
-    /// disk and about what is.
-    tiny_loads: Slots,
-    small_loads: Slots,
-    large_loads: Slots,
-    large_loads_on_disk: Slots,
+    places: LoadPlaces,
+    /// The bytes of the facts that may be kept while a reconcile is waited for.
+    waiting: Semaphore,
     /// How often somebody has asked, and how often that was loaded.
     asked: Meter<1>,
     loaded: Meter<1>,
@@ -65,10 +64,8 @@ impl Reader {
             },
             repositories,
             cache: ReadCache::new(changes.clone(), cache_bytes_max),
-            tiny_loads: Slots::new(TINY_LOADS_MAX),
-            small_loads: Slots::new(SMALL_LOADS_MAX),
-            large_loads: Slots::new(1),
-            large_loads_on_disk: Slots::new(LARGE_LOADS_MAX),
+            places: LoadPlaces::new(),
+            waiting: Semaphore::new(WAITING_BYTES_MAX),
             asked: Meter::default(),
             loaded: Meter::default(),
             changes,
@@ -152,45 +149,64 @@ impl Reader {
 
     async fn load(&self, coordinate: &Coordinate, before: Option<Arc<Finding>>, askers: Arc<Askers>) -> Finding {
         self.loaded.add(0, 1);
-        let finding = self.load_once(coordinate, before.as_deref(), &askers).await;
+        let first = self.load_once(coordinate, before.as_deref(), &askers).await;
         drop(before);
-        if !finding.found.is_behind() {
-            return finding;
+        if !first.found.is_behind() {
+            return first;
         }
-        // Many may wait for a reconcile, and facts are large.
-        drop(finding);
-        self.wait_for_reconcile(coordinate).await;
-        self.load_once(coordinate, None, &askers).await
+        // Many may wait for a reconcile, and facts are large: there is room for so many.
+        let room = first
+            .facts_room()
+            .and_then(|bytes| self.waiting.try_acquire_many(bytes).ok());
+        let first = match room {
+            Some(_) => first,
+            None => first.without_facts(),
+        };
+        if !self.is_reconciled_soon(coordinate).await && first.facts.is_some() {
+            return first;
+        }
+        let second = self.load_once(coordinate, Some(&first), &askers).await;
+        match first.facts {
+            // They cannot be read now, and the page can be shown by those of a moment ago.
+            Some(facts) if second.facts.is_none() => {
+                let (found, audience) = self.by_facts(coordinate, &facts, None).await;
+                Finding::new(found, Some(facts), audience, first.load_size)
+            }
+            _ => second,
+        }
     }
 
     async fn load_once(&self, coordinate: &Coordinate, before: Option<&Finding>, askers: &Askers) -> Finding {
-        let likely_bytes = before.map_or(0, |before| before.load_bytes);
-        match self.facts(coordinate, askers, likely_bytes).await {
+        let mut size = before.map(|before| before.load_size).unwrap_or_default();
+        match self.facts(coordinate, askers, &mut size).await {
             Ok(facts) => {
                 let (found, audience) = self.by_facts(coordinate, &facts, before).await;
-                Finding::new(found, Some(facts), audience)
+                Finding::new(found, Some(facts), audience, size)
             }
             Err(error) => {
                 let found = self.without_facts(coordinate, &error).await;
-                Finding::new(found, None, Audience::Waiting)
+                Finding::new(found, None, Audience::Waiting, size)
             }
         }
     }
 
-    /// Waits a moment for a reconcile.
-    async fn wait_for_reconcile(&self, coordinate: &Coordinate) {
+    /// Waits a moment for a reconcile, and returns whether it came.
+    async fn is_reconciled_soon(&self, coordinate: &Coordinate) -> bool {
         let deadline = Instant::now() + RECONCILE_WAIT;
-        while Instant::now() < deadline
-            && let Ok(Some(_)) = self.loader.purgatory.dirty_number(coordinate).await
-        {
-            tokio::time::sleep(RECONCILE_PAUSE).await;
+        while Instant::now() < deadline {
+            match self.loader.purgatory.dirty_number(coordinate).await {
+                Ok(None) => return true,
+                Ok(Some(_)) => tokio::time::sleep(RECONCILE_PAUSE).await,
+                Err(_) => return false,
+            }
         }
+        false
     }
 
     /// Loads the facts for a reader. If the repository is on disk, gives up after [`FACTS_WAIT`].
-    async fn facts(&self, coordinate: &Coordinate, askers: &Askers, likely_bytes: u64) -> Result<Facts, FactsError> {
+    async fn facts(&self, coordinate: &Coordinate, askers: &Askers, size: &mut LoadSize) -> Result<Facts, FactsError> {
         let scope = FactsScope::of(coordinate);
-        let facts = self.load_facts(&scope, askers, likely_bytes);
+        let facts = self.load_facts(&scope, askers, size);
         if !self.repositories.at(coordinate).exists().await {
             return facts.await;
         }
@@ -198,48 +214,33 @@ impl Reader {
         facts.unwrap_or(Err(FactsError::Relay(RelayError::Timeout)))
     }
 
-    /// Loads facts that anybody may have asked for. Each load has a place for what it may take, so that all together
-    /// have a bound. Most take little; those that take more, because many keys list each other or declare thousands of
-    /// refs, wait for others of their kind, and no smaller ones do; a place for less than the last load took
-    /// (`likely_bytes`) is not tried.
+    /// Loads facts that anybody may have asked for, in a place for loads of this size, or of the next larger ones as
+    /// long as they take more; `size` is then that of the last one, so that the next load begins there.
     pub(crate) async fn load_facts(
         &self,
         scope: &FactsScope,
         askers: &Askers,
-        likely_bytes: u64,
+        size: &mut LoadSize,
     ) -> Result<Facts, FactsError> {
-        for (places, bytes_max) in [
-            (&self.tiny_loads, TINY_LOAD_BYTES_MAX),
-            (&self.small_loads, SMALL_LOAD_BYTES_MAX),
-        ] {
-            if likely_bytes > bytes_max as u64 {
-                continue;
-            }
-            match self.load_in(places, bytes_max, scope, askers).await {
-                Err(error) if error.is_too_large() => {}
-                loaded => return loaded,
+        loop {
+            let loaded = self.load_in(*size, scope, askers).await;
+            match size.larger() {
+                Some(larger) if loaded.as_ref().is_err_and(FactsError::is_too_large) => *size = larger,
+                _ => return loaded,
             }
         }
-        let mut coordinates = scope.coordinates.iter();
-        // Whoever has pushed something into a repository does not wait for those that were merely announced.
-        let places = match coordinates.next() {
-            Some(coordinate) if self.repositories.at(coordinate).exists().await => &self.large_loads_on_disk,
-            Some(_) | None => &self.large_loads,
-        };
-        self.load_in(places, LARGE_LOAD_BYTES_MAX, scope, askers).await
     }
 
-    /// Loads facts in one of some places, unless they take more than so many bytes.
-    async fn load_in(
-        &self,
-        places: &Slots,
-        bytes_max: usize,
-        scope: &FactsScope,
-        askers: &Askers,
-    ) -> Result<Facts, FactsError> {
-        let place = tokio::time::timeout(PLACE_WAIT, askers.place(places)).await;
+    /// Loads facts in a place for loads of this size, unless they take more.
+    async fn load_in(&self, size: LoadSize, scope: &FactsScope, askers: &Askers) -> Result<Facts, FactsError> {
+        let is_on_disk = match scope.coordinates.first() {
+            Some(coordinate) if size == LoadSize::Large => self.repositories.at(coordinate).exists().await,
+            _ => false,
+        };
+        let place = askers.place(self.places.of(size, is_on_disk));
+        let place = tokio::time::timeout(PLACE_WAIT, place).await;
         let _place = place.map_err(|_| FactsError::Relay(RelayError::Timeout))?;
-        Ok(self.loader.load_within(bytes_max, scope).await?.0)
+        Ok(self.loader.load_within(size.bytes_max(), scope).await?.0)
     }
 
     async fn by_facts(&self, coordinate: &Coordinate, facts: &Facts, before: Option<&Finding>) -> (Found, Audience) {
@@ -368,30 +369,15 @@ fn governed(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
 /// clone.
 const FACTS_WAIT: Duration = Duration::from_secs(2);
 
-/// Memory of the events of a load, as most take: of one maintainer with a thousand refs, or of some with few.
-const TINY_LOAD_BYTES_MAX: usize = 256 << 10;
-
-/// Such loads at a time, 8 MiB: more than the relay is asked for at once.
-const TINY_LOADS_MAX: usize = 32;
-
-/// Memory of the events of a load that takes more: of some maintainers with thousands of refs.
-const SMALL_LOAD_BYTES_MAX: usize = 2 << 20;
-
-/// Such loads at a time, 16 MiB.
-const SMALL_LOADS_MAX: usize = 8;
-
-/// Memory of the events of a large load: of two hundred maintainers with some hundred refs each.
-const LARGE_LOAD_BYTES_MAX: usize = 24 << 20;
-
-/// Large loads at a time about repositories on disk, and one about another: 72 MiB.
-const LARGE_LOADS_MAX: usize = 2;
-
 /// For how long a load waits for others.
 const PLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// For how long a reader waits where the repository follows a push to another one, by a worker that has to fetch the
 /// objects from there.
 const RECONCILE_WAIT: Duration = Duration::from_secs(2);
+
+/// Memory of the facts of those that wait for that: what is beyond is loaded again.
+const WAITING_BYTES_MAX: usize = 16 << 20;
 
 const RECONCILE_PAUSE: Duration = Duration::from_millis(20);
 

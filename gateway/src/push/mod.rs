@@ -31,6 +31,7 @@ use warp::reply::Response;
 
 use crate::fetch::askers::Askers;
 use crate::fetch::finding::Found;
+use crate::fetch::places::LoadSize;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::http::body::drain;
@@ -174,7 +175,8 @@ impl Pusher {
             pull_request_ids: request.pull_request_ids(),
             ..FactsScope::default()
         };
-        let facts = self.reader.load_facts(&scope, &Askers::new(request.pusher), 0).await?;
+        let (askers, mut size) = (Askers::new(request.pusher), LoadSize::default());
+        let facts = self.reader.load_facts(&scope, &askers, &mut size).await?;
         request.decide(&facts, &self.reconciler.repositories).await
     }
 

@@ -217,8 +217,9 @@ pub(super) fn to_json(message: &ClientMessage<'_>) -> String {
     serde_json::to_string(message).expect("a message has only string keys and no failing serializer")
 }
 
-/// Most memory of one answer: strangers decide how large events are, and of how many tags. The announcements and states
-/// of 30 authors fit, and so do sixty other events of the largest size that strfry takes by default.
+/// Most memory of one answer: strangers decide how large events are, and of how many tags. An event of the largest size
+/// that strfry takes by default, with as many elements of tags as are accepted, takes 1.25 MB: 26 of these fit, and
+/// so the announcements and states of 12 authors.
 const PAGE_BYTES_MAX: usize = 32 << 20;
 
 /// Most messages that wait to be written: each open query may have its request and its end there.

@@ -118,7 +118,8 @@ impl RelayClient {
         self.query_up_to(filters, usize::MAX).await
     }
 
-    /// Returns the same, unless one of the filters matches more than `events_max` events.
+    /// Returns the same, unless one of the filters matches more than `events_max` events, or than as many for each half
+    /// of its authors if these are too large to be read at once.
     ///
     /// # Errors
     /// The relay did not answer in full, or there are more ([`RelayError::TooMany`]).

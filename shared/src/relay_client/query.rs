@@ -7,13 +7,15 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::filter::Filter;
 use nostr::filter::MatchEventOptions;
+use nostr::key::PublicKey;
 
 use super::connection::RelayConnection;
 use super::error::RelayError;
 use super::page::is_few;
 use crate::nip01::memory_bytes;
 
-/// Returns all that matches; each filter may match at most `events_max` events, and all of these may have `bytes_max`.
+/// Returns all that matches; each filter, or each part of one that is too large for a page, may match at most
+/// `events_max` events, and all of these may have `bytes_max`.
 pub(super) async fn query(
     connection: Arc<RelayConnection>,
     filters: &[Filter],
@@ -24,7 +26,7 @@ pub(super) async fn query(
     let mut found = FoundEvents::within(bytes_max);
     for filters in requests(filters) {
         if let [filter] = filters {
-            add_all_of(&connection, filter, events_max, &mut found).await?;
+            add_all_in_parts(&connection, filter, events_max, &mut found).await?;
             continue;
         }
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
@@ -38,7 +40,7 @@ pub(super) async fn query(
             Err(error) => return Err(error),
         }
         for filter in filters {
-            add_all_of(&connection, filter, events_max, &mut found).await?;
+            add_all_in_parts(&connection, filter, events_max, &mut found).await?;
         }
     }
     Ok(found.events)
@@ -156,6 +158,38 @@ pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) ->
         }
     }
     Ok(false)
+}
+
+/// Adds all that matches one filter. If that is larger than a page may be, adds what matches of each half of its
+/// authors, and so on: how much others publish makes nobody's own events unreadable.
+async fn add_all_in_parts(
+    connection: &RelayConnection,
+    filter: &Filter,
+    events_max: usize,
+    found: &mut FoundEvents,
+) -> Result<(), RelayError> {
+    let mut parts = vec![filter.clone()];
+    while let Some(part) = parts.pop() {
+        match add_all_of(connection, &part, events_max, found).await {
+            // There is room for more than the page had: the rest of all bytes was not the limit.
+            Err(RelayError::TooLarge { bytes_max }) if bytes_max < found.left() => {
+                parts.extend(halves(&part).ok_or(RelayError::TooLarge { bytes_max })?);
+            }
+            added => added?,
+        }
+    }
+    Ok(())
+}
+
+/// Returns a filter for each half of the authors of one; `None`: it names fewer than two.
+fn halves(filter: &Filter) -> Option<[Filter; 2]> {
+    let authors: Vec<PublicKey> = filter.authors.iter().flatten().copied().collect();
+    let of = |authors: &[PublicKey]| Filter {
+        authors: Some(authors.iter().copied().collect()),
+        ..filter.clone()
+    };
+    let (some, others) = authors.split_at(authors.len() / 2);
+    (!some.is_empty()).then(|| [of(some), of(others)])
 }
 
 /// Adds all that matches one filter, page by page into the past.
