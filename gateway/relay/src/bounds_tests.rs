@@ -301,3 +301,40 @@ async fn an_address_has_so_much_stored_in_a_day_and_others_not_less() {
         assert_eq!(within(client(&relay).publish(&tagged())).await, PublishOutcome::Stored);
     }
 }
+
+/// Its last message was further back than it may be silent once its answer was sent, and it ended.
+#[tokio::test]
+async fn a_slow_client_is_not_silent_while_it_is_sent_a_long_answer() {
+    let (relay, _directory) = start_with(RelayLimits::default()).await;
+    let content = "x".repeat(240_000);
+    for _ in 0..60 {
+        assert_eq!(
+            within(client(&relay).publish(&note(&content))).await,
+            PublishOutcome::Stored
+        );
+    }
+    let mut slow = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+    slow.say(json!(["REQ", "s", {}, {}])).await;
+    assert_eq!(slow.hear().await[0], "EVENT");
+
+    // Time goes on only where it is advanced: while a blocking task is there, it does not by itself.
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let blocking = tokio::task::spawn_blocking(move || ended.recv());
+    tokio::time::pause();
+    for _ in 0..11 {
+        tokio::time::advance(Duration::from_secs(15)).await;
+        for _ in 0..3 {
+            assert_eq!(slow.hear().await[0], "EVENT");
+        }
+    }
+    let mut heard = 34;
+    while slow.hear().await[0] == "EVENT" {
+        heard += 1;
+    }
+    assert_eq!(heard, 60);
+
+    slow.say(json!(["REQ", "t", {"limit": 0}])).await;
+    assert_eq!(slow.hear().await, json!(["EOSE", "t"]));
+    drop(end);
+    blocking.await.unwrap().unwrap_err();
+}
