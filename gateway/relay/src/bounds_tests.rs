@@ -164,6 +164,11 @@ async fn a_look_up_is_its_addresss_until_it_ends() {
     assert_eq!(same.hear().await[0], "EOSE");
 }
 
+fn of_kind(kind: u16, content: &str, keys: &Keys) -> Event {
+    let builder = EventBuilder::new(Kind::from_u16(kind), content).tag(Tag::identifier("x"));
+    builder.finalize(keys).unwrap()
+}
+
 /// The database took any stranger's events until it took nobody's, deletions and this host's own included.
 #[tokio::test]
 async fn a_full_database_has_room_for_this_hosts_events_and_loses_none() {
@@ -187,27 +192,39 @@ async fn a_full_database_has_room_for_this_hosts_events_and_loses_none() {
     assert!(stored.len() > 50, "{}", stored.len());
 
     let keys = Keys::generate();
-    let deletion = EventBuilder::new(Kind::EventDeletion, "").finalize(&keys).unwrap();
+    let deletion = of_kind(5, "", &keys);
     stranger.say(json!(["EVENT", deletion])).await;
     assert_eq!(stranger.hear().await[2], json!(true));
     stored.push(deletion);
     let own = note("own");
     assert_eq!(within(client(&relay).publish(&own)).await, PublishOutcome::Stored);
     stored.push(own);
-    // Even where nothing is left, the answers are errors, and what was answered with OK is there.
-    let mut last = true;
+    // A stranger's PRs and states are held all the same.
+    let text = format!("purgatory: {}", "x".repeat(200_000));
+    for kind in [1618, 30618] {
+        let held = of_kind(kind, &format!("hold {text}"), &keys);
+        stranger.say(json!(["EVENT", held])).await;
+        assert_eq!(stranger.hear().await[3], text, "{kind}");
+    }
+    // What this host releases leaves room for states, and what was answered with OK is there.
+    let (mut own, mut last) = (Raw::connect(&relay).await, true);
     for _ in 0..20 {
         let event = note(&"x".repeat(200_000));
-        let mut raw = Raw::connect(&relay).await;
-        raw.say(json!(["EVENT", event])).await;
-        let answer = raw.hear().await;
+        own.say(json!(["EVENT", event])).await;
+        let answer = own.hear().await;
         last = answer[2] == json!(true);
         match last {
             true => stored.push(event),
-            false => assert_eq!(answer[3], "error: the relay cannot store the event"),
+            false => assert_eq!(answer[3], "error: the relay's database is full"),
         }
     }
     assert!(!last);
+    for kind in [30617, 30618, 5] {
+        let event = of_kind(kind, &"x".repeat(10_000), &keys);
+        own.say(json!(["EVENT", event])).await;
+        assert_eq!(own.hear().await[2], json!(true), "{kind}");
+        stored.push(event);
+    }
     within(relay.stop()).await;
 
     // Started with more, it takes events again. From a copy: this process has the other open until it ends.
@@ -299,5 +316,84 @@ async fn an_address_has_so_much_stored_in_a_day_and_others_not_less() {
     }
     for _ in 0..3 {
         assert_eq!(within(client(&relay).publish(&tagged())).await, PublishOutcome::Stored);
+    }
+}
+
+/// Its last message was further back than it may be silent once its answer was sent, and it ended.
+#[tokio::test]
+async fn a_slow_client_is_not_silent_while_it_is_sent_a_long_answer() {
+    let (relay, _directory) = start_with(RelayLimits::default()).await;
+    let content = "x".repeat(240_000);
+    for _ in 0..60 {
+        assert_eq!(
+            within(client(&relay).publish(&note(&content))).await,
+            PublishOutcome::Stored
+        );
+    }
+    let mut slow = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+    slow.say(json!(["REQ", "s", {}, {}])).await;
+    assert_eq!(slow.hear().await[0], "EVENT");
+
+    // Time goes on only where it is advanced: while a blocking task is there, it does not by itself.
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let blocking = tokio::task::spawn_blocking(move || ended.recv());
+    tokio::time::pause();
+    for _ in 0..11 {
+        tokio::time::advance(Duration::from_secs(15)).await;
+        for _ in 0..3 {
+            assert_eq!(slow.hear().await[0], "EVENT");
+        }
+    }
+    let mut heard = 34;
+    while slow.hear().await[0] == "EVENT" {
+        heard += 1;
+    }
+    assert_eq!(heard, 60);
+
+    slow.say(json!(["REQ", "t", {"limit": 0}])).await;
+    assert_eq!(slow.hear().await, json!(["EOSE", "t"]));
+    drop(end);
+    blocking.await.unwrap().unwrap_err();
+}
+
+/// What was only held was charged to nobody, and this host had it stored later however much it was.
+#[tokio::test]
+async fn held_events_count_in_their_addresss_share_and_small_states_are_held_without_one() {
+    let limits = RelayLimits {
+        stored_bytes_per_day_max: 1 << 20,
+        ..RelayLimits::default()
+    };
+    let (relay, _directory) = start_with(limits).await;
+    let mut stranger = Raw::connect_as(&relay, Some("203.0.113.7")).await;
+    let event = |kind: u16, content: &str, tags: u16| {
+        let tags = (0..tags).map(|n| Tag::parse(["t", &n.to_string()]).unwrap());
+        let builder = EventBuilder::new(Kind::from_u16(kind), content).tags(tags);
+        let builder = builder.tag(Tag::identifier("x"));
+        builder.finalize(&Keys::generate()).unwrap()
+    };
+    let (held, text) = (
+        "purgatory: x",
+        "rate-limited: your address may have 1048576 bytes a day stored by this relay: try again later",
+    );
+    // What is refused, not stored, or replaced before it comes is not charged.
+    let keys = Keys::generate();
+    for (age, tags, answer) in [(0, 1, ""), (10, 600, "replaced: have newer event")] {
+        let tags = (0..tags).map(|n| Tag::parse(["t", &n.to_string()]).unwrap());
+        let builder = EventBuilder::new(Kind::Metadata, "").tags(tags);
+        let event = builder.custom_created_at(Timestamp::now() - Duration::from_secs(age));
+        stranger.say(json!(["EVENT", event.finalize(&keys).unwrap()])).await;
+        assert_eq!(stranger.hear().await[3], answer);
+    }
+    for (kind, content, tags, answer) in [
+        (1618, "refuse no", 600, "no"),
+        (20_001, "", 600, ""),
+        (1618, "hold purgatory: x", 600, held),
+        (1618, "hold purgatory: x", 600, text),
+        (30618, "hold purgatory: x", 1, held),
+        (30618, "hold purgatory: x", 600, text),
+        (30618, "", 100, text),
+    ] {
+        stranger.say(json!(["EVENT", event(kind, content, tags)])).await;
+        assert_eq!(stranger.hear().await[3], answer, "{kind} {content} {tags}");
     }
 }

@@ -148,7 +148,6 @@ impl Client {
         loop {
             tokio::select! {
                 frame = stream.next() => {
-                    heard = Instant::now();
                     match frame {
                         Some(Ok(Message::Text(text))) => self.take(text).await?,
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Gone),
@@ -159,6 +158,8 @@ impl Client {
                         // No NIP-01.
                         Some(Ok(Message::Binary(_) | Message::Frame(_))) => self.incoming.read_message(),
                     }
+                    // Nothing is heard while an answer waits for its client.
+                    heard = Instant::now();
                 }
                 served = self.served.recv() => match served {
                     Ok(served) => self.deliver(&served),

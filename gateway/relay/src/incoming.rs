@@ -73,8 +73,12 @@ impl IncomingMessages {
 
     fn came(&self, bytes: usize) {
         let mut arriving = self.arriving.lock();
+        let steps_before = arriving.unread.div_ceil(STEP_BYTES);
         arriving.unread += bytes;
         arriving.since.get_or_insert_with(Instant::now);
+        if arriving.counted > 0 && arriving.unread.div_ceil(STEP_BYTES) > steps_before {
+            self.bytes.moves();
+        }
         if arriving.unread > arriving.counted + FREE_BYTES {
             let more = arriving.unread - FREE_BYTES - arriving.counted;
             // Whole steps, so that few reads of a large message have to ask.
@@ -117,6 +121,8 @@ const STEP_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::message_bytes::MessageBytes;
 
@@ -139,6 +145,25 @@ mod tests {
         assert_eq!(incoming.since(), since);
         incoming.read_message();
         assert_eq!(incoming.since(), None);
+    }
+
+    /// The one with most ended, whatever it was doing.
+    #[test]
+    fn an_idle_buffer_gives_way_to_a_message_that_arrives() {
+        let all = MessageBytes::new(100_000, 100_000);
+        let connect = || all.of(Some([203, 0, 113, 7].into()));
+        let [first, idle, new] = [connect(), connect(), connect()];
+        let [to_first, to_idle, to_new] = [&first, &idle, &new].map(|bytes| IncomingMessages::new(bytes.clone()));
+        for (incoming, bytes) in [(&to_first, 40_000), (&to_idle, 30_000)] {
+            incoming.came(bytes);
+            incoming.read_message();
+        }
+
+        to_first.came(1000);
+        to_new.came(30_000);
+
+        assert!(idle.ended().now_or_never().is_some());
+        assert_eq!([&first, &new].map(|bytes| bytes.ended().now_or_never()), [None, None]);
     }
 
     #[test]

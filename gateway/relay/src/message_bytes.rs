@@ -1,6 +1,6 @@
 //! The memory that the messages of clients take, by connection, by address and in all. Where it has a bound that one
-//! more byte would exceed, the connection with most of the address with most ends, so that a stranger ends its own.
-//! Bookkeeping only: no I/O.
+//! more byte would exceed, a connection of the address with most ends, so that a stranger ends its own: of those that
+//! take much, the one of which nothing has moved for longest. Bookkeeping only: no I/O.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -35,6 +35,8 @@ struct CountedConnection {
     all: MessageBytes,
     id: u64,
     ended: Arc<Notify>,
+    /// For who waits for it to take less.
+    taken: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -43,13 +45,17 @@ struct BytesTable {
     by_address: HashMap<IpAddr, usize>,
     in_all: usize,
     next_id: u64,
+    moves: u64,
 }
 
 #[derive(Debug)]
 struct BytesEntry {
     address: IpAddr,
     bytes: usize,
+    /// Which of all moves was its last: it began to take something, or took less, or a message goes on arriving.
+    moved: u64,
     ended: Arc<Notify>,
+    taken: Arc<Notify>,
 }
 
 impl MessageBytes {
@@ -64,22 +70,35 @@ impl MessageBytes {
     /// Returns the count of a new connection; one without an address, this host's own, is not counted.
     pub(super) fn of(&self, address: Option<IpAddr>) -> ConnectionBytes {
         ConnectionBytes(address.map(|address| {
-            let ended = Arc::new(Notify::new());
+            let [ended, taken] = [(); 2].map(|()| Arc::new(Notify::new()));
             let mut table = self.table.lock();
             let id = table.next_id;
             table.next_id += 1;
             let entry = BytesEntry {
                 address: address_group(address),
                 bytes: 0,
+                moved: 0,
                 ended: Arc::clone(&ended),
+                taken: Arc::clone(&taken),
             };
             table.connections.insert(id, entry);
             Arc::new(CountedConnection {
                 all: self.clone(),
                 id,
                 ended,
+                taken,
             })
         }))
+    }
+
+    fn has_half_of_room(&self, id: u64, bytes: usize) -> bool {
+        let table = self.table.lock();
+        let Some(entry) = table.connections.get(&id) else {
+            return true;
+        };
+        let of_address = table.of_address(entry.address) + bytes;
+        let has_room = of_address <= self.per_address_max / 2 && table.in_all + bytes <= self.in_all_max / 2;
+        has_room || entry.bytes == 0
     }
 }
 
@@ -93,7 +112,25 @@ impl ConnectionBytes {
         }
     }
 
-    /// The same for as long as the connection is there.
+    /// Does so once there is room: half of each bound, or nothing of this connection left. So what a slow client has
+    /// requested makes it wait, and each connection gets on however little room there is.
+    pub(super) async fn hold_in_turn(&self, bytes: usize) -> HeldBytes {
+        if let Some(counted) = &self.0 {
+            while !counted.all.has_half_of_room(counted.id, bytes) {
+                counted.taken.notified().await;
+            }
+        }
+        self.hold(bytes)
+    }
+
+    /// Notes that what this connection takes is in use.
+    pub(super) fn moves(&self) {
+        if let Some(counted) = &self.0 {
+            counted.all.table.lock().moves(counted.id);
+        }
+    }
+
+    /// Counts bytes for as long as the connection is there.
     pub(super) fn add(&self, bytes: usize) {
         if let Some(counted) = &self.0 {
             let MessageBytes {
@@ -105,10 +142,10 @@ impl ConnectionBytes {
             let Some(address) = table.add(counted.id, bytes) else {
                 return;
             };
-            while table.of_address(address) > per_address_max && table.end_largest_of(address) {}
+            while table.of_address(address) > per_address_max && table.end_one_of(address) {}
             while table.in_all > in_all_max
                 && let Some(most) = table.address_with_most()
-                && table.end_largest_of(most)
+                && table.end_one_of(most)
             {}
         }
     }
@@ -139,6 +176,9 @@ impl Drop for CountedConnection {
 impl BytesTable {
     /// Returns the address of the connection, unless it has ended.
     fn add(&mut self, id: u64, bytes: usize) -> Option<IpAddr> {
+        if self.connections.get(&id)?.bytes == 0 {
+            self.moves(id);
+        }
         let entry = self.connections.get_mut(&id)?;
         entry.bytes += bytes;
         *self.by_address.entry(entry.address).or_default() += bytes;
@@ -149,8 +189,17 @@ impl BytesTable {
     fn take(&mut self, id: u64, bytes: usize) {
         if let Some(entry) = self.connections.get_mut(&id) {
             entry.bytes -= bytes;
+            entry.taken.notify_one();
             let address = entry.address;
             self.give_back(address, bytes);
+            self.moves(id);
+        }
+    }
+
+    fn moves(&mut self, id: u64) {
+        self.moves += 1;
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.moved = self.moves;
         }
     }
 
@@ -179,12 +228,19 @@ impl BytesTable {
         Some(*most.0)
     }
 
-    /// Ends the connection of an address that takes most: it is counted no more, since it gives its memory back at
-    /// once. Returns whether there was one.
-    fn end_largest_of(&mut self, address: IpAddr) -> bool {
+    /// Ends the connection of an address of which nothing has moved for longest, of those that take at least half as
+    /// much as the one with most: it is counted no more, since it gives its memory back at once. Returns whether there
+    /// was one.
+    fn end_one_of(&mut self, address: IpAddr) -> bool {
         let of_address = self.connections.iter().filter(|(_, entry)| entry.address == address);
-        let largest = of_address.max_by_key(|(_, entry)| entry.bytes).map(|(id, _)| *id);
-        let Some(entry) = largest.and_then(|id| self.remove(id)) else {
+        let most = of_address
+            .clone()
+            .map(|(_, entry)| entry.bytes)
+            .max()
+            .unwrap_or_default();
+        let large = of_address.filter(|(_, entry)| entry.bytes > 0 && entry.bytes >= most / 2);
+        let idle = large.min_by_key(|(_, entry)| entry.moved).map(|(id, _)| *id);
+        let Some(entry) = idle.and_then(|id| self.remove(id)) else {
             return false;
         };
         entry.ended.notify_one();
@@ -203,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_most_ends_where_there_is_no_room() {
+    fn whoever_takes_much_and_is_idle_ends_where_there_is_no_room() {
         let all = MessageBytes::new(100, 150);
         let of = |last: u8| all.of(Some([203, 0, 113, last].into()));
         let [large, small, other] = [of(1), of(1), of(2)];
@@ -224,6 +280,16 @@ mod tests {
         assert!(is_ended(&other) && !is_ended(&third) && !is_ended(&small));
         all.of(None).add(1000);
         assert_eq!(all.table.lock().in_all, 61);
+
+        // Of those that take much, the one that has not moved for longest.
+        let [first, second, little] = [of(4), of(4), of(4)];
+        little.add(5);
+        first.add(40);
+        second.add(40);
+        first.moves();
+        first.add(20);
+        assert!(is_ended(&second) && !is_ended(&first) && !is_ended(&little));
+        drop((first, second, little));
 
         let held = third.hold(10);
         drop(third);

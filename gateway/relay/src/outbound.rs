@@ -55,11 +55,11 @@ impl Outbound {
         (outbound, queued)
     }
 
-    /// Sends a requested message, waiting while the client is slow.
+    /// Sends a requested message, waiting while the client is slow, or while clients together have not taken much.
     pub(super) async fn send(&self, text: String) -> Result<(), Gone> {
         let budget = Arc::clone(&self.budget);
         let bytes = budget.acquire_many_owned(self.cost(&text)).await.map_err(|_| Gone)?;
-        let held = self.unsent.hold(text.len());
+        let held = self.unsent.hold_in_turn(text.len()).await;
         self.queue.send((text.into(), bytes, held)).await.map_err(|_| Gone)
     }
 
@@ -165,6 +165,45 @@ mod tests {
         assert!(first_bytes.ended().now_or_never().is_some());
         assert_eq!(second_bytes.ended().now_or_never(), None);
         assert_eq!(other_bytes.ended().now_or_never(), None);
+    }
+
+    /// Sixteen connections that read slowly, 1 MiB of a requested answer each, and one of them ended.
+    #[tokio::test]
+    async fn requested_messages_wait_for_room_and_end_nobody() {
+        let all = MessageBytes::new(1000, 10_000);
+        let mut connections: Vec<_> = (0..5)
+            .map(|_| {
+                let unsent = all.of(Some([203, 0, 113, 7].into()));
+                (Outbound::new(BYTES_MAX, unsent.clone()), unsent)
+            })
+            .collect();
+        let mut waiting = Vec::new();
+        for ((outbound, _), _) in &connections {
+            let outbound = outbound.clone();
+            waiting.push(tokio::spawn(async move {
+                for _ in 0..20 {
+                    outbound.send("x".repeat(100)).await.unwrap();
+                }
+            }));
+        }
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(waiting.iter().all(|sends| !sends.is_finished()));
+
+        // Each gets on as its own client takes what is there.
+        for ((_, queue), _) in &mut connections {
+            for _ in 0..20 {
+                let taken = tokio::time::timeout(Duration::from_secs(20), queue.recv()).await;
+                assert!(taken.unwrap().is_some());
+            }
+        }
+        for sends in waiting {
+            sends.await.unwrap();
+        }
+        for (_, unsent) in &connections {
+            assert_eq!(unsent.ended().now_or_never(), None);
+        }
     }
 
     /// What there was to write put the pings off, and after 150 s the client had not been heard.

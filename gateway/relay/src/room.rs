@@ -1,11 +1,10 @@
-//! Room on the disk. The database has a largest size, at which it takes nothing more, not even deletions: the last part
-//! before it is left for events that this host submits, some of that for deletions. Each address has a share of a day,
-//! because an event may take a hundred times its size: each tag of one letter is in three indexes.
+//! Room on the disk. The database has a largest size, at which it takes nothing more, not even deletions. Before it
+//! strangers' events end first, then what this host submits, which strangers wrote too, then strangers' deletions: the
+//! rest is left for this host's deletions, and for the small announcements and states that it releases. Each address
+//! has a share of a day, because an event may take a hundred times its size: a tag of one letter is in three indexes.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +12,8 @@ use std::time::Duration;
 use nostr::event::Event;
 use nostr::event::Kind;
 use shared::address_group::address_group;
+use shared::nip34::ANNOUNCEMENT;
+use shared::nip34::STATE;
 use tokio::time::Instant;
 
 use crate::limits::RelayLimits;
@@ -25,6 +26,8 @@ pub(super) struct StoreRoom {
     bytes_max: u64,
     per_day_max: u64,
     by_address: HashMap<IpAddr, StoredBytes>,
+    /// What the events take that are going to be saved.
+    unsaved: u64,
 }
 
 /// Why an event cannot be stored: the text for the client, with its NIP-01 prefix.
@@ -51,42 +54,83 @@ impl StoreRoom {
             bytes_max: limits.database_bytes_max as u64,
             per_day_max: limits.stored_bytes_per_day_max,
             by_address: HashMap::new(),
+            unsaved: 0,
         }
     }
 
-    /// Checks whether an event of a client may be stored; without an address it is this host's own, which always may.
-    pub(super) fn has_for(&self, event: &Event, payer: Option<IpAddr>) -> Result<(), NoStoreRoom> {
-        let Some(address) = payer else {
-            return Ok(());
-        };
-        let is_deletion = matches!(event.kind, Kind::EventDeletion | Kind::RequestToVanish);
-        let part = if is_deletion { RESERVED_PART * 2 } else { RESERVED_PART };
-        let ends_at = self.bytes_max - self.bytes_max / part;
-        // Without an answer of the system the database itself answers.
-        if std::fs::metadata(&self.file).is_ok_and(|file| file.len() >= ends_at) {
-            return Err(NoStoreRoom::InAll);
-        }
-        let stored = self.by_address.get(&address_group(address));
-        let before = stored.map_or(0, |stored| self.remains(*stored, Instant::now()));
-        match is_on_this_host(address) || before + bytes_on_disk(event) <= self.per_day_max {
-            true => Ok(()),
-            false => Err(NoStoreRoom::OfAddress(self.per_day_max)),
+    /// Checks what can be said of an event before the policy is asked. Most announcements and states are only held
+    /// then, and pushes wait for them: of small ones nothing is asked. A deletion the policy carries out at once.
+    pub(super) fn check(&self, event: &Event, payer: Option<IpAddr>) -> Result<(), NoStoreRoom> {
+        match payer {
+            Some(_) if is_small_of_repository(event) => Ok(()),
+            Some(_) if !is_deletion(event) => self.check_share(event, payer),
+            _ => self.check_all(event, payer),
         }
     }
 
-    /// Counts an event that is going to be stored.
-    pub(super) fn take(&mut self, event: &Event, payer: Option<IpAddr>) {
-        let Some(address) = payer.filter(|address| !is_on_this_host(*address)) else {
+    /// Takes room for an event that is going to be stored with the next batch; without an address, its payer, it is
+    /// this host's own.
+    pub(super) fn take(&mut self, event: &Event, payer: Option<IpAddr>) -> Result<(), NoStoreRoom> {
+        self.check_all(event, payer)?;
+        self.unsaved += bytes_on_disk(event);
+        self.charge(event, payer);
+        Ok(())
+    }
+
+    /// Counts an event in the share of its payer: one that is held is submitted by this host later.
+    pub(super) fn charge(&mut self, event: &Event, payer: Option<IpAddr>) {
+        let Some(address) = payer.filter(|address| has_share(*address)) else {
             return;
         };
         let at = Instant::now();
         if self.by_address.len() >= ADDRESSES_MAX {
             self.forget(at);
         }
-        let stored = self.by_address.get(&address_group(address));
-        let bytes = stored.map_or(0, |stored| self.remains(*stored, at)) + bytes_on_disk(event);
+        let bytes = self.stored_by(address, at) + bytes_on_disk(event);
         self.by_address
             .insert(address_group(address), StoredBytes { bytes, at });
+    }
+
+    /// Gives back what was taken for an event that was not stored.
+    pub(super) fn give_back(&mut self, event: &Event, payer: Option<IpAddr>) {
+        if let Some(stored) = payer.and_then(|address| self.by_address.get_mut(&address_group(address))) {
+            stored.bytes = stored.bytes.saturating_sub(bytes_on_disk(event));
+        }
+    }
+
+    /// What was taken has been saved, and is in the file.
+    pub(super) fn saved(&mut self) {
+        self.unsaved = 0;
+    }
+
+    fn check_all(&self, event: &Event, payer: Option<IpAddr>) -> Result<(), NoStoreRoom> {
+        let parts = match (payer, is_deletion(event)) {
+            // The database itself answers.
+            (None, true) => return Ok(()),
+            (None, false) if is_small_of_repository(event) => return Ok(()),
+            (None, false) => OWN_PARTS,
+            (Some(_), true) => DELETIONS_PARTS,
+            (Some(_), false) => STRANGERS_PARTS,
+        };
+        let takes = self.unsaved + bytes_on_disk(event);
+        // The same without an answer of the system.
+        if std::fs::metadata(&self.file).is_ok_and(|file| file.len() + takes > self.bytes_max / PARTS * parts) {
+            return Err(NoStoreRoom::InAll);
+        }
+        self.check_share(event, payer)
+    }
+
+    fn check_share(&self, event: &Event, payer: Option<IpAddr>) -> Result<(), NoStoreRoom> {
+        let has_room = |address| self.stored_by(address, Instant::now()) + bytes_on_disk(event) <= self.per_day_max;
+        match payer.is_none_or(|address| !has_share(address) || has_room(address)) {
+            true => Ok(()),
+            false => Err(NoStoreRoom::OfAddress(self.per_day_max)),
+        }
+    }
+
+    fn stored_by(&self, address: IpAddr, now: Instant) -> u64 {
+        let stored = self.by_address.get(&address_group(address));
+        stored.map_or(0, |stored| self.remains(*stored, now))
     }
 
     fn remains(&self, stored: StoredBytes, now: Instant) -> u64 {
@@ -108,8 +152,12 @@ impl StoreRoom {
     }
 }
 
-/// Returns what an event takes on the disk, about, as measured: with its indexes, in half-empty pages.
+/// Returns what an event takes on the disk, about, as measured: with its indexes, in half-empty pages. An ephemeral one
+/// (NIP-01) takes nothing.
 fn bytes_on_disk(event: &Event) -> u64 {
+    if event.kind.is_ephemeral() {
+        return 0;
+    }
     let indexed = event
         .tags
         .iter()
@@ -119,12 +167,30 @@ fn bytes_on_disk(event: &Event) -> u64 {
     (event.content.len() + texts.sum::<usize>() + indexed * INDEXED_TAG_BYTES + EVENT_BYTES) as u64
 }
 
-fn is_on_this_host(address: IpAddr) -> bool {
-    [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&address)
+fn is_deletion(event: &Event) -> bool {
+    matches!(event.kind, Kind::EventDeletion | Kind::RequestToVanish)
 }
 
-/// The part of the database's limit that strangers cannot fill.
-const RESERVED_PART: u64 = 16;
+/// Whether it is an announcement or a state as pushes wait for, not one that is made large.
+fn is_small_of_repository(event: &Event) -> bool {
+    [ANNOUNCEMENT, STATE].contains(&event.kind.as_u16()) && bytes_on_disk(event) <= SMALL_BYTES_MAX
+}
+
+/// Clients of this host itself have no share.
+fn has_share(address: IpAddr) -> bool {
+    !address.to_canonical().is_loopback()
+}
+
+/// The parts of the database's limit.
+const PARTS: u64 = 64;
+/// Those that strangers can fill.
+const STRANGERS_PARTS: u64 = 60;
+/// Those that this host's own events can fill.
+const OWN_PARTS: u64 = 61;
+/// Those that strangers' deletions can fill.
+const DELETIONS_PARTS: u64 = 62;
+/// On the disk: a state of two thousand refs.
+const SMALL_BYTES_MAX: u64 = 256 << 10;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 20_000;
@@ -135,6 +201,8 @@ const EVENT_BYTES: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Tag;
@@ -149,26 +217,74 @@ mod tests {
             ..RelayLimits::default()
         };
         let mut room = StoreRoom::new(Path::new("there-is-none"), &limits);
-        let tags = (0..5).map(|_| Tag::parse(["t", "x"]).unwrap());
-        let event = EventBuilder::new(Kind::TextNote, "").tags(tags);
-        let event = event.finalize(&Keys::generate()).unwrap();
+        let event = event(Kind::TextNote, 5);
         let one = Some(IpAddr::from([203, 0, 113, 7]));
 
-        assert_eq!(room.has_for(&event, one), Ok(()));
-        room.take(&event, one);
-        assert_eq!(room.has_for(&event, one), Err(NoStoreRoom::OfAddress(10_000)));
+        assert_eq!(room.take(&event, one), Ok(()));
+        assert_eq!(room.take(&event, one), Err(NoStoreRoom::OfAddress(10_000)));
         tokio::time::advance(DAY / 2).await;
-        assert_eq!(room.has_for(&event, one), Err(NoStoreRoom::OfAddress(10_000)));
+        assert_eq!(room.take(&event, one), Err(NoStoreRoom::OfAddress(10_000)));
         tokio::time::advance(DAY / 2).await;
-        assert_eq!(room.has_for(&event, one), Ok(()));
+        assert_eq!(room.take(&event, one), Ok(()));
+        // What was not stored is not charged.
+        room.give_back(&event, one);
+        assert_eq!(room.take(&event, one), Ok(()));
 
-        room.take(&event, one);
-        room.take(&event, one);
+        room.charge(&event, one);
         for number in 0..2 * ADDRESSES_MAX as u32 {
-            room.take(&event, Some(Ipv4Addr::from(0x0a00_0000 + number).into()));
+            room.charge(&event, Some(Ipv4Addr::from(0x0a00_0000 + number).into()));
             assert!(room.by_address.len() <= ADDRESSES_MAX);
         }
-        assert_eq!(room.has_for(&event, one), Err(NoStoreRoom::OfAddress(10_000)));
-        assert_eq!(room.has_for(&event, Some(Ipv4Addr::LOCALHOST.into())), Ok(()));
+        assert_eq!(room.take(&event, one), Err(NoStoreRoom::OfAddress(10_000)));
+        for address in ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"] {
+            let address = Some(address.parse().unwrap());
+            assert_eq!([(); 3].map(|()| room.take(&event, address)), [Ok(()); 3]);
+        }
+    }
+
+    fn event(kind: Kind, tags: usize) -> Event {
+        let tags = (0..tags).map(|_| Tag::parse(["t", "x"]).unwrap());
+        let event = EventBuilder::new(kind, "").tags(tags);
+        event.finalize(&Keys::generate()).unwrap()
+    }
+
+    /// What strangers had this host submit filled the last part too, and then nothing could be stored, not even a
+    /// deletion.
+    #[test]
+    fn the_end_of_the_database_is_left_for_what_this_host_must_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = RelayLimits {
+            database_bytes_max: 64 << 20,
+            ..RelayLimits::default()
+        };
+        let mut room = StoreRoom::new(directory.path(), &limits);
+        let file = std::fs::File::create(directory.path().join("data.mdb")).unwrap();
+        let stranger = Some(IpAddr::from([203, 0, 113, 7]));
+        let [note, deletion, state] =
+            [Kind::TextNote, Kind::EventDeletion, Kind::from_u16(STATE)].map(|kind| event(kind, 1));
+        let large = event(Kind::from_u16(STATE), 200);
+        let mut is_taken = |event: &Event, payer| {
+            let taken = room.take(event, payer).is_ok();
+            room.saved();
+            taken
+        };
+
+        for (mib, expected) in [
+            (59, [true, true, true, true, true, true, true]),
+            (60, [false, false, true, true, true, true, true]),
+            (61, [false, false, true, false, false, true, true]),
+            (62, [false, false, false, false, false, true, true]),
+            (64, [false, false, false, false, false, true, true]),
+        ] {
+            file.set_len(mib << 20).unwrap();
+            let of_stranger = [&note, &state, &deletion].map(|event| is_taken(event, stranger));
+            let own = [&note, &large, &state, &deletion].map(|event| is_taken(event, None));
+            assert_eq!([&of_stranger[..], &own].concat(), expected, "{mib}");
+        }
+        // What is not in the file yet counts.
+        file.set_len(59 << 20).unwrap();
+        let huge = event(Kind::TextNote, 600);
+        assert_eq!(room.take(&huge, stranger), Ok(()));
+        assert_eq!(room.take(&huge, stranger), Err(NoStoreRoom::InAll));
     }
 }

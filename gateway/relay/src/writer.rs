@@ -59,7 +59,14 @@ struct Batch {
     /// Whether this host has submitted one of them: then nobody else's are waited for.
     is_own: bool,
     /// They are stored in this order: those that were ordered after others are behind them.
-    accepted: Vec<(Outbound, Event)>,
+    accepted: Vec<Accepted>,
+}
+
+struct Accepted {
+    event: Event,
+    /// Whose share it was charged to.
+    payer: Option<IpAddr>,
+    outbound: Outbound,
 }
 
 impl Submitted {
@@ -116,18 +123,21 @@ impl Submitted {
             } = submission;
             let id = event.id.to_hex();
             let payer = (!is_own).then_some(client);
-            if let Err(no_room) = self.room.has_for(&event, payer) {
-                outbound.send_at_once(ok(&id, false, &no_room.to_string()));
-                next = self.next(&batch);
-                continue;
-            }
-            match policy.judge(&event, client).await {
-                Answer::Accept => {
-                    self.room.take(&event, payer);
-                    batch.accepted.push((outbound, event));
-                }
+            let answer = match self.room.check(&event, payer) {
+                Ok(()) => policy.judge(&event, client).await,
+                Err(no_room) => Answer::Refuse(no_room.to_string()),
+            };
+            match answer {
+                Answer::Accept => match self.room.take(&event, payer) {
+                    Ok(()) => batch.accepted.push(Accepted { event, payer, outbound }),
+                    Err(no_room) => outbound.send_at_once(ok(&id, false, &no_room.to_string())),
+                },
                 Answer::Refuse(message) => outbound.send_at_once(ok(&id, false, &message)),
-                Answer::Hold(message) => outbound.send_at_once(ok(&id, true, &message)),
+                Answer::Hold(message) => {
+                    // This host submits it later, as its own.
+                    self.room.charge(&event, payer);
+                    outbound.send_at_once(ok(&id, true, &message));
+                }
             }
             next = self.next(&batch);
         }
@@ -146,14 +156,17 @@ pub(super) async fn run(
     let mut batch = 0;
     while let Some(judged) = submitted.batch(&mut policy).await {
         batch += 1;
-        let (outbounds, events): (Vec<Outbound>, Vec<Event>) = judged.accepted.into_iter().unzip();
         progress.send_modify(|batches| batches.begun = batch);
-        let results = save(&store, &events).await;
-        for ((outbound, event), result) in outbounds.iter().zip(&events).zip(&results) {
+        let results = save(&store, &judged.accepted).await;
+        submitted.room.saved();
+        for (Accepted { event, payer, outbound }, result) in judged.accepted.iter().zip(&results) {
+            if !matches!(result, Ok(SaveEventStatus::Success)) {
+                submitted.room.give_back(event, *payer);
+            }
             let (accepted, message) = result_message(event, result);
             outbound.send_at_once(ok(&event.id.to_hex(), accepted, message));
         }
-        for (event, result) in events.into_iter().zip(results) {
+        for (Accepted { event, .. }, result) in judged.accepted.into_iter().zip(results) {
             if matches!(result, Ok(SaveEventStatus::Success)) {
                 served.send(Served::new(event, batch));
             }
@@ -163,15 +176,11 @@ pub(super) async fn run(
 }
 
 /// Saves a batch; ephemeral events (NIP-01) count as stored and are not, and others without a result as not stored.
-async fn save(store: &EventStore, events: &[Event]) -> Vec<Result<SaveEventStatus, DatabaseError>> {
-    let lasting: Vec<Event> = events
-        .iter()
-        .filter(|event| !event.kind.is_ephemeral())
-        .cloned()
-        .collect();
-    let mut results = store.save(&lasting).await.into_iter();
+async fn save(store: &EventStore, accepted: &[Accepted]) -> Vec<Result<SaveEventStatus, DatabaseError>> {
+    let events = accepted.iter().map(|accepted| &accepted.event);
+    let lasting = events.clone().filter(|event| !event.kind.is_ephemeral()).cloned();
+    let mut results = store.save(&lasting.collect::<Vec<Event>>()).await.into_iter();
     events
-        .iter()
         .map(|event| match event.kind.is_ephemeral() {
             true => Ok(SaveEventStatus::Success),
             false => results
@@ -282,7 +291,7 @@ mod tests {
         let mut batches = Vec::new();
         while let Some(batch) = submitted.batch(&mut policy).await {
             let accepted = batch.accepted.iter();
-            batches.push(accepted.map(|(_, event)| event.kind.as_u16()).collect());
+            batches.push(accepted.map(|accepted| accepted.event.kind.as_u16()).collect());
         }
         batches
     }

@@ -98,12 +98,14 @@ pub(crate) struct ServerLimits {
     /// Minimum free bytes of the disk: below it pushes are refused.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.free_min))]
     pub(crate) disk_free_min: ByteCount,
-    /// Maximum bytes of the built-in relay's database. The last sixteenth is left for events that this server
-    /// publishes, half of that for deletions too.
+    /// Maximum bytes of the built-in relay's database. Of the last sixteenth a quarter is left for events that this
+    /// server publishes, another for deletions too, and the rest for its deletions, and for its announcements and
+    /// states of up to 256 KiB on the disk.
     #[arg(long, value_name = "BYTES",
           default_value_t = ByteCount(RelayLimits::default().database_bytes_max as u64))]
     pub(crate) relay_database_bytes_max: ByteCount,
-    /// Maximum bytes that the built-in relay stores for one address in a day, counted as they stand on the disk.
+    /// Maximum bytes that the built-in relay stores or holds for one address in a day, counted as they stand on the
+    /// disk. Announcements and states that are only held are taken without it. A restart begins the day again.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(RelayLimits::default().stored_bytes_per_day_max))]
     pub(crate) relay_stored_per_day_max: ByteCount,
     /// Maximum number of PR refs in one repository of all non-maintainers together, and as many again of its
