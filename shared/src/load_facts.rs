@@ -470,8 +470,8 @@ const AUTHORS_TOGETHER_MAX: usize = 100;
 /// Events whose deletions are asked for together: a relay looks up each of them by each of their authors.
 const DELETED_TOGETHER_MAX: usize = 16;
 
-/// PRs in one filter: they are never more than are read at once.
-const PULL_REQUESTS_PER_FILTER_MAX: usize = 50;
+/// PRs in one filter: the largest fit into an answer.
+const PULL_REQUESTS_PER_FILTER_MAX: usize = 25;
 
 /// Longest tag value that strfry accepts in a filter (strfry `filters.h`).
 const FILTER_VALUE_BYTES_MAX: usize = 255;

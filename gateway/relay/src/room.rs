@@ -59,11 +59,15 @@ impl StoreRoom {
     }
 
     /// Checks what can be said of an event before the policy is asked. Most announcements and states are only held
-    /// then, and pushes wait for them: of small ones nothing is asked. A deletion the policy carries out at once.
+    /// then, and pushes wait for them: small ones have as much again. What else is held must find room when this host
+    /// submits it. A deletion the policy carries out at once.
     pub(super) fn check(&self, event: &Event, payer: Option<IpAddr>) -> Result<(), NoStoreRoom> {
         match payer {
-            Some(_) if is_small_of_repository(event) => Ok(()),
-            Some(_) if !is_deletion(event) => self.check_share(event, payer),
+            Some(_) if is_small_of_repository(event) => self.check_share(event, payer, self.charged_max()),
+            Some(_) if !is_deletion(event) => {
+                self.check_parts(event, OWN_PARTS)?;
+                self.check_share(event, payer, self.per_day_max)
+            }
             _ => self.check_all(event, payer),
         }
     }
@@ -77,7 +81,8 @@ impl StoreRoom {
         Ok(())
     }
 
-    /// Counts an event in the share of its payer: one that is held is submitted by this host later.
+    /// Counts an event in the share of its payer: one that is held is submitted by this host later. Whoever sends it
+    /// again and again waits no longer than a day.
     pub(super) fn charge(&mut self, event: &Event, payer: Option<IpAddr>) {
         let Some(address) = payer.filter(|address| has_share(*address)) else {
             return;
@@ -86,7 +91,7 @@ impl StoreRoom {
         if self.by_address.len() >= ADDRESSES_MAX {
             self.forget(at);
         }
-        let bytes = self.stored_by(address, at) + bytes_on_disk(event);
+        let bytes = (self.stored_by(address, at) + bytes_on_disk(event)).min(self.charged_max());
         self.by_address
             .insert(address_group(address), StoredBytes { bytes, at });
     }
@@ -112,20 +117,30 @@ impl StoreRoom {
             (Some(_), true) => DELETIONS_PARTS,
             (Some(_), false) => STRANGERS_PARTS,
         };
-        let takes = self.unsaved + bytes_on_disk(event);
-        // The same without an answer of the system.
-        if std::fs::metadata(&self.file).is_ok_and(|file| file.len() + takes > self.bytes_max / PARTS * parts) {
-            return Err(NoStoreRoom::InAll);
-        }
-        self.check_share(event, payer)
+        self.check_parts(event, parts)?;
+        self.check_share(event, payer, self.per_day_max)
     }
 
-    fn check_share(&self, event: &Event, payer: Option<IpAddr>) -> Result<(), NoStoreRoom> {
-        let has_room = |address| self.stored_by(address, Instant::now()) + bytes_on_disk(event) <= self.per_day_max;
+    fn check_parts(&self, event: &Event, parts: u64) -> Result<(), NoStoreRoom> {
+        let takes = self.unsaved + bytes_on_disk(event);
+        // The same without an answer of the system.
+        match std::fs::metadata(&self.file).is_ok_and(|file| file.len() + takes > self.bytes_max / PARTS * parts) {
+            true => Err(NoStoreRoom::InAll),
+            false => Ok(()),
+        }
+    }
+
+    fn check_share(&self, event: &Event, payer: Option<IpAddr>, bytes_max: u64) -> Result<(), NoStoreRoom> {
+        let has_room = |address| self.stored_by(address, Instant::now()) + bytes_on_disk(event) <= bytes_max;
         match payer.is_none_or(|address| !has_share(address) || has_room(address)) {
             true => Ok(()),
             false => Err(NoStoreRoom::OfAddress(self.per_day_max)),
         }
+    }
+
+    /// Returns how much an address can be charged: small announcements and states go beyond its share.
+    fn charged_max(&self) -> u64 {
+        self.per_day_max.saturating_mul(2)
     }
 
     fn stored_by(&self, address: IpAddr, now: Instant) -> u64 {
@@ -230,6 +245,15 @@ mod tests {
         room.give_back(&event, one);
         assert_eq!(room.take(&event, one), Ok(()));
 
+        // Small states have as much again, and a day is enough whatever was charged.
+        let state = self::event(Kind::from_u16(STATE), 1);
+        assert_eq!(room.check(&state, one), Ok(()));
+        for _ in 0..9 {
+            room.charge(&event, one);
+        }
+        assert_eq!(room.check(&state, one), Err(NoStoreRoom::OfAddress(10_000)));
+        tokio::time::advance(DAY).await;
+        assert_eq!(room.check(&state, one), Ok(()));
         room.charge(&event, one);
         for number in 0..2 * ADDRESSES_MAX as u32 {
             room.charge(&event, Some(Ipv4Addr::from(0x0a00_0000 + number).into()));

@@ -33,7 +33,15 @@ pub(super) async fn follow_deletions(reconciler: &Reconciler) {
             access = current;
         }
         let mut is_late = false;
-        for (coordinate, event_ids) in doubted {
+        let pages = doubted.iter().flat_map(|(coordinate, event_ids)| {
+            let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
+            let pages: Vec<BTreeSet<EventId>> = event_ids
+                .chunks(PAGE)
+                .map(|page| page.iter().copied().collect())
+                .collect();
+            pages.into_iter().map(move |page| (coordinate.clone(), page))
+        });
+        for (coordinate, event_ids) in pages.collect::<Vec<_>>() {
             if let Err(error) = remove_ended(reconciler, &coordinate, &event_ids).await {
                 tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot determine which PRs have ended, will try again");
                 events.put_back(coordinate, event_ids);
@@ -135,8 +143,8 @@ async fn look_for(
     Ok(Some(FoundPullRequests { authors, ended }))
 }
 
-/// Event ids in one filter.
-const PAGE: usize = 500;
+/// PRs that are looked for together: the largest fit into memory.
+const PAGE: usize = 25;
 
 /// Between two checks of the operator's lists.
 const LISTS_INTERVAL: Duration = Duration::from_secs(1);

@@ -45,6 +45,7 @@ impl ConfigWatch {
         let mut ticks = interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = FileChange::default();
+        let mut last_limits = None;
         loop {
             let is_asked = tokio::select! {
                 hung_up = hang_up.recv() => match hung_up {
@@ -61,12 +62,15 @@ impl ConfigWatch {
                 continue;
             };
             let (change, limits) = FileChange::since(file, &self.definition);
-            if is_asked || change != last {
-                if let Some(limits) = limits {
-                    self.purgatory.set_limits(limits);
-                }
-                change.log(file);
+            let are_new = limits.is_some() && limits != last_limits;
+            if let Some(limits) = limits.filter(|_| are_new) {
+                self.purgatory.set_limits(limits);
             }
+            // The first look finds those of the start.
+            if is_asked || change != last || (are_new && last_limits.is_some()) {
+                change.log(file, limits.is_some());
+            }
+            last_limits = limits.or(last_limits);
             last = change;
         }
     }
@@ -99,7 +103,7 @@ impl FileChange {
         (change, limits)
     }
 
-    fn log(&self, file: &ConfigFile) {
+    fn log(&self, file: &ConfigFile, has_limits: bool) {
         let (path, keys) = (file.path().display(), self.keys.join(", "));
         if !self.mistakes.is_empty() {
             tracing::error!(
@@ -108,7 +112,7 @@ impl FileChange {
             );
             return;
         }
-        if !self.limit_keys.is_empty() {
+        if has_limits && !self.limit_keys.is_empty() {
             let keys = self.limit_keys.join(", ");
             tracing::info!(%path, keys, "the limits of held events are those of the changed configuration file now");
         }

@@ -131,12 +131,12 @@ async fn limits_of_held_events_change_with_the_file() {
     .await;
     assert!(!nostr.send(&announced("two")).await.taken);
 
-    write(folder.path(), &settings("2"));
-    eventually("it is applied", async || {
-        gateway.output().contains("the limits of held events are")
-    })
-    .await;
-    assert_eq!(nostr.send(&announced("two")).await, held());
+    for (most, name) in [("2", "two"), ("3", "three")] {
+        assert!(!nostr.send(&announced(name)).await.taken, "{name}");
+        write(folder.path(), &settings(most));
+        eventually("it is applied", async || nostr.send(&announced(name)).await == held()).await;
+    }
+    assert!(gateway.output().contains("the limits of held events are"));
     assert!(!gateway.output().contains("which needs a restart"));
 }
 
