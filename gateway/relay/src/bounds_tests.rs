@@ -358,7 +358,7 @@ async fn a_slow_client_is_not_silent_while_it_is_sent_a_long_answer() {
 
 /// What was only held was charged to nobody, and this host had it stored later however much it was.
 #[tokio::test]
-async fn held_events_count_in_their_addresss_share_and_small_states_are_held_without_one() {
+async fn held_events_count_in_their_addresss_share_and_small_states_are_held_beyond_it() {
     let limits = RelayLimits {
         stored_bytes_per_day_max: 1 << 20,
         ..RelayLimits::default()

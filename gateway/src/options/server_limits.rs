@@ -105,7 +105,7 @@ pub(crate) struct ServerLimits {
           default_value_t = ByteCount(RelayLimits::default().database_bytes_max as u64))]
     pub(crate) relay_database_bytes_max: ByteCount,
     /// Maximum bytes that the built-in relay stores or holds for one address in a day, counted as they stand on the
-    /// disk. Announcements and states that are only held are taken without it. A restart begins the day again.
+    /// disk. Small announcements and states may take as much again. A restart begins the day again.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(RelayLimits::default().stored_bytes_per_day_max))]
     pub(crate) relay_stored_per_day_max: ByteCount,
     /// Maximum number of PR refs in one repository of all non-maintainers together, and as many again of its
