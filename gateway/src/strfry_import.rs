@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::command_error::CommandError;
-use crate::fairness::turns::Turns;
+use crate::fairness::slots::Slots;
 use crate::process;
 use crate::process::ChildLimits;
 use crate::process::ChildOutput;
@@ -30,8 +30,8 @@ pub(crate) struct StrfryImport {
     program: PathBuf,
     config: PathBuf,
     deadline: Duration,
-    /// Taken while a child runs.
-    turns: Turns<PublicKey>,
+    /// One, in use while a child runs.
+    turns: Slots<PublicKey>,
     /// Until when none is started, because one has hung.
     rests_until: Mutex<Option<Instant>>,
 }
@@ -98,7 +98,7 @@ impl StrfryImport {
             program,
             config: paths.config,
             deadline: IMPORT_DEADLINE,
-            turns: Turns::new(),
+            turns: Slots::new(1),
             rests_until: Mutex::new(None),
         })
     }
@@ -107,7 +107,7 @@ impl StrfryImport {
     /// by the relay.
     pub(crate) async fn import(&self, event: &Event) -> Result<Imported, ImportError> {
         let deadline = self.deadline;
-        let turn = tokio::time::timeout(deadline, self.turns.take(event.pubkey)).await;
+        let turn = tokio::time::timeout(deadline, self.turns.acquire(event.pubkey)).await;
         let _turn = turn.map_err(|_| ImportError::Busy)?;
         if self.rests_until.lock().is_some_and(|until| until > Instant::now()) {
             return Err(ImportError::Rests);

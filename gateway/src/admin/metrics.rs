@@ -253,7 +253,7 @@ const SLOT_FAMILIES: [SlotFamily; 4] = [
         load.waiting
     }),
     ("grasp_slots_addresses", "Addresses that have a slot.", |load| {
-        load.addresses
+        load.payers
     }),
 ];
 
@@ -281,7 +281,7 @@ mod tests {
             max: 4,
             used: 3,
             waiting: 2,
-            addresses: 1,
+            payers: 1,
         };
         metrics(&Figures {
             vitals: &vitals,

@@ -1,29 +1,47 @@
-//! Slots for work that costs CPU and memory. A free slot goes to the address that has fewest, and of those with as few
-//! to the one that got its last one longest ago. Where there is more than one slot, one address never has all of them,
-//! so that its long work does not delay all others.
+//! Slots for work that costs CPU, memory or the only connection to something. A free slot goes to the payer, an address
+//! or an author, that has fewest, and of those with as few to the one that has waited longest, since it came or since
+//! it got its last slot: neither who has much to do nor who comes ever again delays others for more than one turn each.
+//! Where there is more than one slot, one payer never has all of them, so that its long work does not delay all others.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use nostr::key::PublicKey;
 use parking_lot::Mutex;
 use shared::address_group::address_group;
 use tokio::sync::oneshot;
 
 /// The slots of one kind of work. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Slots {
-    slots_max: usize,
-    table: Arc<Mutex<SlotTable>>,
+pub(crate) struct Slots<P: Payer = IpAddr>(Arc<Mutex<SlotTable<P>>>);
+
+/// Whose work it is: an address, or the author of events.
+pub(crate) trait Payer: Eq + Hash + Copy {
+    /// Returns whose slots count together with this one's.
+    fn share(self) -> Self;
+}
+
+impl Payer for IpAddr {
+    fn share(self) -> Self {
+        address_group(self)
+    }
+}
+
+impl Payer for PublicKey {
+    fn share(self) -> Self {
+        self
+    }
 }
 
 /// A slot; dropping it gives it to the next one.
 #[must_use = "a slot that is dropped counts no more"]
 #[derive(Debug)]
-pub(crate) struct Slot {
-    slots: Slots,
-    payer: IpAddr,
+pub(crate) struct Slot<P: Payer = IpAddr> {
+    slots: Slots<P>,
+    payer: P,
     /// How many its payer had besides when it got this one, as far as that makes a difference.
     others: u8,
 }
@@ -37,65 +55,81 @@ pub(crate) struct SlotLoad {
     pub(crate) used: usize,
     /// How many requests wait for one.
     pub(crate) waiting: usize,
-    /// How many addresses have one.
-    pub(crate) addresses: usize,
-}
-
-#[derive(Debug, Default)]
-struct SlotTable {
-    used: usize,
-    used_by: HashMap<IpAddr, usize>,
-    waiting: BTreeMap<u64, SlotRequest>,
-    next_id: u64,
-    /// How many slots were ever granted, and which of them was the last of each address that had one lately.
-    granted: u64,
-    last_granted: HashMap<IpAddr, u64>,
+    /// How many payers have one.
+    pub(crate) payers: usize,
 }
 
 #[derive(Debug)]
-struct SlotRequest {
-    payer: IpAddr,
+struct SlotTable<P> {
+    slots_max: usize,
+    used: usize,
+    used_by: HashMap<P, usize>,
+    waiting: BTreeMap<u64, SlotRequest<P>>,
+    /// Counts requests and grants: the order of what happened.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct SlotRequest<P> {
+    payer: P,
+    /// When it came, or when its payer got a slot last, if that is later.
+    waits_since: u64,
     granted: oneshot::Sender<()>,
 }
 
 /// A place in the queue, left when it is dropped; a slot that was granted meanwhile is given back.
-struct QueuePlace<'s> {
-    slots: &'s Slots,
+struct QueuePlace<'s, P: Payer> {
+    slots: &'s Slots<P>,
     id: u64,
-    payer: IpAddr,
+    payer: P,
     granted: oneshot::Receiver<()>,
     is_taken: bool,
 }
 
-impl Slots {
+impl<P: Payer> Slots<P> {
     pub(crate) fn new(slots_max: usize) -> Self {
-        Self {
+        Self(Arc::new(Mutex::new(SlotTable {
             slots_max,
-            table: Arc::default(),
-        }
+            used: 0,
+            used_by: HashMap::new(),
+            waiting: BTreeMap::new(),
+            clock: 0,
+        })))
     }
 
-    /// Waits for a slot, for work of a client at `address`.
-    pub(crate) async fn acquire(&self, address: IpAddr) -> Slot {
-        let mut place = self.queue(address_group(address));
+    /// Changes how many there are. Those in use beyond it are not taken from their payers.
+    pub(crate) fn set_max(&self, slots_max: usize) {
+        let mut table = self.0.lock();
+        table.slots_max = slots_max;
+        table.grant();
+    }
+
+    /// Waits for a slot.
+    pub(crate) async fn acquire(&self, payer: P) -> Slot<P> {
+        let payer = payer.share();
+        let mut place = self.queue(payer);
         // An error cannot be: the sender stays in the table until it grants.
         drop((&mut place.granted).await);
         place.is_taken = true;
-        let had = self.table.lock().used_by.get(&place.payer).copied();
+        let had = self.0.lock().used_by.get(&payer).copied();
         Slot {
             slots: self.clone(),
-            payer: place.payer,
+            payer,
             others: had.map_or(0, |had| (had - 1).min(NICENESS_STEPS_MAX) as u8),
         }
     }
 
-    fn queue(&self, payer: IpAddr) -> QueuePlace<'_> {
+    fn queue(&self, payer: P) -> QueuePlace<'_, P> {
         let (sender, granted) = oneshot::channel();
-        let mut table = self.table.lock();
-        let id = table.next_id;
-        table.next_id += 1;
-        table.waiting.insert(id, SlotRequest { payer, granted: sender });
-        self.grant(&mut table);
+        let mut table = self.0.lock();
+        let id = table.tick();
+        let request = SlotRequest {
+            payer,
+            waits_since: id,
+            granted: sender,
+        };
+        table.waiting.insert(id, request);
+        table.grant();
         QueuePlace {
             slots: self,
             id,
@@ -105,56 +139,32 @@ impl Slots {
         }
     }
 
-    /// Gives free slots to waiting requests, first to the address with fewest, then to the one whose last turn is
-    /// longest ago, and in the order of arrival.
-    fn grant(&self, table: &mut SlotTable) {
-        // At least a quarter is for others, where there is more than one.
-        let per_payer_max = self.slots_max - self.slots_max.div_ceil(4).min(self.slots_max.saturating_sub(1));
-        while table.used < self.slots_max {
-            let used_by = |payer: IpAddr| table.used_by.get(&payer).copied().unwrap_or_default();
-            let last_granted = |payer: IpAddr| table.last_granted.get(&payer).copied().unwrap_or_default();
-            let next = table
-                .waiting
-                .iter()
-                .map(|(id, waiting)| (used_by(waiting.payer), last_granted(waiting.payer), *id))
-                .filter(|(used, _, _)| *used < per_payer_max)
-                .min();
-            let Some(waiting) = next.and_then(|(_, _, id)| table.waiting.remove(&id)) else {
-                return;
-            };
-            table.count(waiting.payer);
-            if waiting.granted.send(()).is_err() {
-                table.release(waiting.payer);
-            }
-        }
-    }
-
-    fn give_back(&self, payer: IpAddr) {
-        let mut table = self.table.lock();
+    fn give_back(&self, payer: P) {
+        let mut table = self.0.lock();
         table.release(payer);
-        self.grant(&mut table);
+        table.grant();
     }
 
     /// Returns how many are in use.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {
-        self.table.lock().used
+        self.0.lock().used
     }
 
     /// Returns their current use.
     pub(crate) fn load(&self) -> SlotLoad {
-        let table = self.table.lock();
+        let table = self.0.lock();
         SlotLoad {
-            max: self.slots_max,
+            max: table.slots_max,
             used: table.used,
             waiting: table.waiting.len(),
-            addresses: table.used_by.len(),
+            payers: table.used_by.len(),
         }
     }
 }
 
-impl Slot {
-    /// Returns the niceness of a process that works in this slot. What one address runs at the same time shares the
+impl<P: Payer> Slot<P> {
+    /// Returns the niceness of a process that works in this slot. What one payer runs at the same time shares the
     /// processor among itself, and delays others little: each more has a third of the time of the one before.
     pub(crate) fn niceness(&self) -> i32 {
         i32::from(self.others) * NICENESS_STEP
@@ -166,19 +176,46 @@ const NICENESS_STEP: i32 = 5;
 /// Beyond it all are equally nice, and before background work of git, which is nicest.
 const NICENESS_STEPS_MAX: usize = 3;
 
-impl SlotTable {
-    fn count(&mut self, payer: IpAddr) {
-        self.used += 1;
-        *self.used_by.entry(payer).or_default() += 1;
-        self.granted += 1;
-        self.last_granted.insert(payer, self.granted);
-        if self.last_granted.len() > REMEMBERED_MAX {
-            let forgotten = self.granted - REMEMBERED_MAX as u64 / 2;
-            self.last_granted.retain(|_, granted| *granted > forgotten);
+impl<P: Payer> SlotTable<P> {
+    fn grant(&mut self) {
+        while self.used < self.slots_max
+            && let Some(next) = self.next()
+            && let Some(waiting) = self.waiting.remove(&next)
+        {
+            self.count(waiting.payer);
+            if waiting.granted.send(()).is_err() {
+                self.release(waiting.payer);
+            }
         }
     }
 
-    fn release(&mut self, payer: IpAddr) {
+    /// Returns which request is next, if its payer may have one more.
+    fn next(&self) -> Option<u64> {
+        // At least a quarter is for others, where there is more than one.
+        let others = self.slots_max.div_ceil(4).min(self.slots_max.saturating_sub(1));
+        let rank = |(id, request): (&u64, &SlotRequest<P>)| {
+            let used = self.used_by.get(&request.payer).copied().unwrap_or_default();
+            (used, request.waits_since, *id)
+        };
+        let (used, _, id) = self.waiting.iter().map(rank).min()?;
+        (used < self.slots_max - others).then_some(id)
+    }
+
+    fn count(&mut self, payer: P) {
+        self.used += 1;
+        *self.used_by.entry(payer).or_default() += 1;
+        let now = self.tick();
+        for request in self.waiting.values_mut().filter(|request| request.payer == payer) {
+            request.waits_since = now;
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn release(&mut self, payer: P) {
         self.used -= 1;
         if let Some(used) = self.used_by.get_mut(&payer) {
             *used -= 1;
@@ -189,26 +226,23 @@ impl SlotTable {
     }
 }
 
-impl Drop for Slot {
+impl<P: Payer> Drop for Slot<P> {
     fn drop(&mut self) {
         self.slots.give_back(self.payer);
     }
 }
 
-impl Drop for QueuePlace<'_> {
+impl<P: Payer> Drop for QueuePlace<'_, P> {
     fn drop(&mut self) {
         if self.is_taken {
             return;
         }
-        let was_waiting = self.slots.table.lock().waiting.remove(&self.id).is_some();
+        let was_waiting = self.slots.0.lock().waiting.remove(&self.id).is_some();
         if !was_waiting {
             self.slots.give_back(self.payer);
         }
     }
 }
-
-/// Addresses of which it is remembered when they got a slot.
-const REMEMBERED_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -258,33 +292,73 @@ mod tests {
         drop(held.0);
         drop((first, more.await));
         assert_eq!(slots.in_use(), 0);
-        assert!(slots.table.lock().waiting.is_empty() && slots.table.lock().used_by.is_empty());
+        assert!(slots.0.lock().waiting.is_empty() && slots.0.lock().used_by.is_empty());
     }
 
-    #[tokio::test]
-    async fn the_only_slot_goes_to_the_address_whose_last_turn_is_longest_ago() {
+    /// Returns who gets the only slot, in order, when `payers` come while the first of them has it.
+    async fn turns(payers: &[u8]) -> Vec<IpAddr> {
         let slots = Slots::new(1);
-        let mut held = slots.acquire(address(1)).await;
-        let payers = [1, 1, 1, 2, 2, 3].map(address);
-        let mut waiting: Vec<_> = payers.iter().map(|payer| Box::pin(slots.acquire(*payer))).collect();
+        let mut held = slots.acquire(address(payers[0])).await;
+        let waiting = payers[1..].iter().map(|payer| Box::pin(slots.acquire(address(*payer))));
+        let mut waiting: Vec<_> = waiting.collect();
         for waiting in &mut waiting {
             assert!(waiting.as_mut().now_or_never().is_none());
         }
-
         let mut turns = Vec::new();
         while !waiting.is_empty() {
             drop(held);
-            let (slot, _, others) = select_all(waiting).await;
-            turns.push(slot.payer);
-            (held, waiting) = (slot, others);
+            (held, _, waiting) = select_all(waiting).await;
+            turns.push(held.payer);
+        }
+        turns
+    }
+
+    #[tokio::test]
+    async fn who_has_much_to_do_has_no_more_turns_than_others() {
+        let turns = turns(&[1, 1, 1, 1, 2, 2, 3]).await;
+
+        assert_eq!(turns, [1, 2, 3, 1, 2, 1].map(address));
+    }
+
+    #[tokio::test]
+    async fn neither_new_payers_nor_who_comes_again_delay_who_waits() {
+        let slots = Slots::new(1);
+        let held = slots.acquire(address(0)).await;
+        let mut patient = Box::pin(slots.acquire(address(0)));
+        assert!(patient.as_mut().now_or_never().is_none());
+        let mut gives_up = Box::pin(slots.acquire(address(1)));
+        assert!(gives_up.as_mut().now_or_never().is_none());
+        drop(gives_up);
+        let mut later: Vec<_> = (1..9).map(|last| Box::pin(slots.acquire(address(last)))).collect();
+        for later in &mut later {
+            assert!(later.as_mut().now_or_never().is_none());
         }
 
-        assert_eq!(turns, [2, 3, 1, 2, 1, 1].map(address));
         drop(held);
-        for number in 0..3 * REMEMBERED_MAX as u32 {
-            drop(slots.acquire(IpAddr::V4(number.into())).await);
-        }
-        assert!(slots.table.lock().last_granted.len() <= REMEMBERED_MAX);
+
+        assert!(patient.as_mut().now_or_never().is_some());
+        assert!(later[0].as_mut().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn more_slots_go_to_who_waits_and_fewer_are_taken_from_nobody() {
+        let slots = Slots::new(2);
+        let held = (slots.acquire(address(1)).await, slots.acquire(address(2)).await);
+        let mut waiting = Box::pin(slots.acquire(address(3)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+
+        slots.set_max(3);
+        let third = waiting.as_mut().now_or_never().expect("one more is free");
+        slots.set_max(1);
+
+        assert_eq!((slots.load().used, slots.load().max), (3, 1));
+        drop((held.0, third));
+        assert!(
+            slots.acquire(address(4)).now_or_never().is_none(),
+            "one is in use still"
+        );
+        drop(held.1);
+        assert!(slots.acquire(address(4)).now_or_never().is_some());
     }
 
     #[tokio::test]
@@ -303,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_one_address_runs_besides_is_nicer_each_time() {
-        let slots = Slots::new(8);
+        let slots: Slots = Slots::new(8);
         let mut held = Vec::new();
         for _ in 0..5 {
             held.push(slots.acquire([192, 0, 2, 1].into()).await);
