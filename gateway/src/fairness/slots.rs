@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use shared::address_group::address_group;
+use shared::live::Live;
 use tokio::sync::oneshot;
 
 /// The slots of one kind of work. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
-    slots_max: usize,
+    slots_max: Live<usize>,
     table: Arc<Mutex<SlotTable>>,
 }
 
@@ -70,9 +71,15 @@ struct QueuePlace<'s> {
 impl Slots {
     pub(crate) fn new(slots_max: usize) -> Self {
         Self {
-            slots_max,
+            slots_max: Live::new(slots_max),
             table: Arc::default(),
         }
+    }
+
+    /// Changes how many there are. Those in use stay.
+    pub(crate) fn set_max(&self, slots_max: usize) {
+        self.slots_max.set(slots_max);
+        self.grant(&mut self.table.lock());
     }
 
     /// Waits for a slot, for work of a client at `address`.
@@ -108,9 +115,10 @@ impl Slots {
     /// Gives free slots to waiting requests, first to the address with fewest, then to the one whose last turn is
     /// longest ago, and in the order of arrival.
     fn grant(&self, table: &mut SlotTable) {
+        let slots_max = self.slots_max.get();
         // At least a quarter is for others, where there is more than one.
-        let per_payer_max = self.slots_max - self.slots_max.div_ceil(4).min(self.slots_max.saturating_sub(1));
-        while table.used < self.slots_max {
+        let per_payer_max = slots_max - slots_max.div_ceil(4).min(slots_max.saturating_sub(1));
+        while table.used < slots_max {
             let used_by = |payer: IpAddr| table.used_by.get(&payer).copied().unwrap_or_default();
             let last_granted = |payer: IpAddr| table.last_granted.get(&payer).copied().unwrap_or_default();
             let next = table
@@ -145,7 +153,7 @@ impl Slots {
     pub(crate) fn load(&self) -> SlotLoad {
         let table = self.table.lock();
         SlotLoad {
-            max: self.slots_max,
+            max: self.slots_max.get(),
             used: table.used,
             waiting: table.waiting.len(),
             addresses: table.used_by.len(),
