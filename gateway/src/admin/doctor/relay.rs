@@ -167,7 +167,7 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
     let Some(loader) = &patient.behind else {
         return Vec::new();
     };
-    let own = ToldSettings::of(loader, patient.options.rules.hold.as_secs());
+    let own = ToldSettings::of(loader);
     let Ok([gateway, plugin]) = reported(&loader.purgatory).await else {
         // It was named before.
         return Vec::new();
