@@ -9,6 +9,7 @@ mod fairness;
 mod fetch;
 mod git;
 mod http;
+mod live_parts;
 mod logged;
 mod meter;
 mod options;
@@ -38,7 +39,6 @@ use crate::options::completions::completions;
 use crate::start::Server;
 use shared::agreement::Program;
 use shared::agreement::keep_agreement;
-use shared::load_facts::FactLoader;
 use shared::log;
 use shared::options::config_watch::ConfigWatch;
 use shared::options::environment::LogFormat;
@@ -139,7 +139,7 @@ async fn run_server(
     options: &GatewayOptions,
     activated: Option<TcpListener>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    descriptors::raise(&options.server_limits);
+    descriptors::raise(&options.live.server);
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hang_up = signal(SignalKind::hangup())?;
@@ -151,7 +151,7 @@ async fn run_server(
         clone = format!("{}/<npub>/<identifier>.git", service.http_origin()),
         "serving"
     );
-    follow_operator(options, server.loader(), hang_up);
+    follow_operator(options, &server, hang_up);
     let signals = [stop.clone(), cut.clone()];
     tokio::spawn(async move {
         for signal in signals {
@@ -166,16 +166,17 @@ async fn run_server(
 }
 
 /// Follows what the operator changes while the server runs, and logs what may be a mistake.
-fn follow_operator(options: &GatewayOptions, loader: &FactLoader, hang_up: Signal) {
+fn follow_operator(options: &GatewayOptions, server: &Server, hang_up: Signal) {
+    let (loader, live) = (server.loader(), server.live());
     if options.redis().is_some() {
-        let hold_secs = options.rules.hold.as_secs();
-        tokio::spawn(keep_agreement(Program::Gateway, loader.clone(), hold_secs));
+        tokio::spawn(keep_agreement(Program::Gateway, loader.clone()));
     }
     let watch = ConfigWatch::new(
         loader.access.clone(),
-        loader.purgatory.clone(),
         options.file.clone(),
         GatewayCommand::definition(),
+        options.live,
+        move |options| live.apply(options),
     );
     tokio::spawn(watch.follow(hang_up));
     let (lists, data_dir) = (options.rules.lists.clone(), options.data_dir.clone());

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use nostr::types::Timestamp;
 use shared::decision_counts::DecisionCounts;
+use shared::live::Live;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
 use shared::purgatory::Clock;
@@ -18,7 +19,6 @@ use shared::purgatory::PurgatoryError;
 use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrl;
-use shared::rules::PlanSettings;
 use shared::rules::Service;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
@@ -42,15 +42,17 @@ use crate::fetch::reader::Reader;
 use crate::fetch::server::UploadPack;
 use crate::git::command::Git;
 use crate::http::client_address::TrustedProxies;
+use crate::http::connections::ConnectionLimits;
+use crate::http::connections::Connections;
 use crate::http::own_requests::OwnRequests;
 use crate::http::repository_pages::RepositoryPages;
 use crate::http::root::Root;
 use crate::http::routes::Gateway;
 use crate::http::routes::routes;
 use crate::http::server;
-use crate::http::server::ConnectionLimits;
 use crate::http::server::Ending;
 use crate::http::websocket::WebSockets;
+use crate::live_parts::LiveParts;
 use crate::logged::logged;
 use crate::meter::Meter;
 use crate::options::GatewayOptions;
@@ -67,7 +69,6 @@ use crate::repositories::changes::Changes;
 use crate::repositories::layout::Layout;
 use crate::repositories::repository::RepositoryStore;
 use crate::strfry_import::StrfryImport;
-use relay::RelayLimits;
 use relay::RelayServer;
 
 /// A server that listens.
@@ -76,11 +77,11 @@ pub(crate) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     embedded: Option<RelayServer>,
-    connection_limits: ConnectionLimits,
+    connections: Connections,
     tasks: TaskTracker,
     ending: Ending,
-    drain: Duration,
-    deleted_retention_secs: u64,
+    drain: Live<Duration>,
+    deleted_retention_secs: Live<u64>,
     admin: Option<(TcpListener, Health)>,
 }
 
@@ -119,19 +120,19 @@ impl Server {
             .map_err(CommandError::because("cannot use the purgatory"))?;
         let (loader, embedded) = relay(options, &service, purgatory, store.layout().root()).await?;
         let (tasks, ending) = (TaskTracker::new(), Ending::default());
-        let upload_pack = UploadPack::new(store.clone(), options.server_limits.of_fetches());
-        let repositories = Repositories::new(store.clone(), options.server_limits.of_an_upload())
-            .with_disk_limits(options.server_limits.of_disk(), upload_pack.spare())
-            .with_maintenance(options.maintenance.settings());
+        let limits = &options.live.server;
+        let upload_pack = UploadPack::new(store.clone(), limits.of_fetches());
+        let repositories = Repositories::new(store.clone(), limits.of_an_upload())
+            .with_disk_limits(limits.of_disk(), upload_pack.spare())
+            .with_maintenance(options.live.maintenance.settings());
         let changes = Changes::new();
         let reader = reader(options, &loader, &repositories, &changes);
         let reconciler = reconciler(options, loader.clone(), repositories.clone(), changes).await?;
-        let limits = &options.server_limits;
         let health = Health {
             purgatory: loader.purgatory.clone(),
             relay: loader.relay.clone(),
             data_dir: store.layout().root().to_owned(),
-            disk_free_min: limits.disk_free_min.0,
+            disk_limits: repositories.disk_use().limits().clone(),
             has_redis: options.redis().is_some(),
             state: Mutex::default(),
         };
@@ -150,11 +151,11 @@ impl Server {
             listener,
             address,
             embedded,
-            connection_limits: limits.of_connections(options.listen.trusted_proxies.clone()),
+            connections: Connections::new(limits.of_connections()),
             tasks,
             ending,
-            drain: *options.times.drain,
-            deleted_retention_secs: options.times.deleted_retention_days * DAY_SECS,
+            drain: Live::new(*options.live.times.drain),
+            deleted_retention_secs: Live::new(options.live.deleted_retention_secs()),
             admin: admin_listener.map(|listener| (listener, health)),
         })
     }
@@ -167,6 +168,17 @@ impl Server {
     /// Returns what loads the facts that this server decides with.
     pub(crate) fn loader(&self) -> &FactLoader {
         &self.gateway.reader.loader
+    }
+
+    /// Returns what changes the server while it runs.
+    pub(crate) fn live(&self) -> LiveParts {
+        LiveParts {
+            gateway: Arc::clone(&self.gateway),
+            connections: self.connections.clone(),
+            relay: self.embedded.as_ref().map(RelayServer::live),
+            drain: self.drain.clone(),
+            deleted_retention_secs: self.deleted_retention_secs.clone(),
+        }
     }
 
     /// Serves until `stop` is done. Then nothing new is begun, WebSockets are closed, and requests and pushes that run
@@ -193,12 +205,20 @@ impl Server {
             let parts = AdminParts::new(health, Arc::clone(&self.gateway));
             let routes = admin_routes(Arc::new(parts));
             log_admin_address(&listener);
-            tokio::spawn(server::serve(listener, routes, admin_connections(), ending.clone()));
+            tokio::spawn(server::serve(
+                listener,
+                routes,
+                admin_connections(),
+                TrustedProxies::default(),
+                ending.clone(),
+            ));
         }
+        let trusted_proxies = self.gateway.trusted_proxies.clone();
         let serve = server::serve(
             self.listener,
             routes(self.gateway),
-            self.connection_limits,
+            self.connections,
+            trusted_proxies,
             ending.clone(),
         );
         let work = async {
@@ -217,12 +237,13 @@ impl Server {
         let end = async {
             stop.await;
             ending.stopping.cancel();
+            let drain = self.drain.get();
             tracing::info!(
-                drain_secs = self.drain.as_secs(),
+                drain_secs = drain.as_secs(),
                 "stopping: running requests are finished; another signal ends them at once"
             );
             tokio::select! {
-                () = tokio::time::sleep(self.drain) => {}
+                () = tokio::time::sleep(drain) => {}
                 () = cut => {}
             }
         };
@@ -248,7 +269,7 @@ async fn open_store(options: &GatewayOptions) -> Result<RepositoryStore, Command
     let git = Git::discover(layout.root())
         .await
         .map_err(CommandError::because("cannot use git"))?;
-    let git = git.with_git_commands_max(options.server_limits.git_commands_max);
+    git.set_commands_max(options.live.server.git_commands_max);
     RepositoryStore::open(git, layout, CACHED_REFS_MAX)
         .await
         .map_err(CommandError::because("cannot prepare the repositories"))
@@ -260,7 +281,7 @@ fn reader(
     repositories: &Repositories,
     changes: &Changes,
 ) -> Arc<Reader> {
-    let cache_bytes_max = options.server_limits.read_cache_bytes_max.0;
+    let cache_bytes_max = options.live.server.read_cache_bytes_max.0;
     let (loader, repositories) = (loader.clone(), repositories.clone());
     Arc::new(Reader::new(loader, repositories, changes.clone(), cache_bytes_max))
 }
@@ -286,11 +307,7 @@ async fn reconciler(
         changes,
         known_events: KnownEvents::new(),
         pull_request_events: PullRequestEvents::new(),
-        hold_secs: options.rules.hold.as_secs(),
-        settings: PlanSettings {
-            sleep_secs: options.times.sleep.as_secs(),
-            pull_requests: options.server_limits.of_pull_requests(),
-        },
+        settings: Live::new(options.live.of_reconciles()),
     }))
 }
 
@@ -301,22 +318,20 @@ fn pusher(
     tasks: &TaskTracker,
     ending: &Ending,
 ) -> Pusher {
-    let limits = &options.server_limits;
+    let limits = &options.live.server;
     let purgatory = reconciler.loader.purgatory.clone();
     Pusher {
         receiver: Receiver {
             repositories: reconciler.repositories.clone(),
             purgatory: reconciler.loader.purgatory.clone(),
             incoming: Shares::new(limits.of_transfers()),
-            least_rate: limits.least_rate(),
+            times: Live::new(limits.of_receiving()),
             received_bytes: Meter::default(),
             checks: Slots::new(limits.uploads_max),
-            check_wait: *limits.upload_wait,
-            hold_secs: options.rules.hold.as_secs(),
         },
         publisher: PushPublisher {
             reconciler: Arc::clone(&reconciler),
-            release_wait: *options.times.release_wait,
+            release_wait: Live::new(*options.live.times.release_wait),
             tasks: tasks.clone(),
             stopping: ending.stopping.clone(),
         },
@@ -363,7 +378,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), CommandE
 }
 
 async fn purgatory(options: &GatewayOptions) -> Result<Purgatory, PurgatoryError> {
-    let limits = options.held_limits;
+    let limits = options.live.held;
     let Some(settings) = options.redis() else {
         tracing::warn!(
             "the purgatory is in memory: events that wait for git data end with this process; \
@@ -411,7 +426,6 @@ async fn relay(
     let policy = WritePolicy {
         // On a connection of its own: the gateway's publishing may wait for the answer to this query.
         loader: loader(&url),
-        hold_secs: options.rules.hold.as_secs(),
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
@@ -419,10 +433,7 @@ async fn relay(
         decisions: DecisionCounts::begin(purgatory.clone()),
     };
     let database = data_dir.join("relay");
-    let limits = RelayLimits {
-        connections_max: options.server_limits.websockets_max + OWN_RELAY_CONNECTIONS,
-        ..options.server_limits.of_relay()
-    };
+    let limits = options.of_relay();
     let relay = RelayServer::start(listener, &database, policy, limits)
         .await
         .map_err(CommandError::because("cannot start the built-in relay"))?;
@@ -453,13 +464,12 @@ fn log_admin_address(listener: &TcpListener) {
 }
 
 /// Of supervisors and of Prometheus.
-fn admin_connections() -> ConnectionLimits {
-    ConnectionLimits {
+fn admin_connections() -> Connections {
+    Connections::new(ConnectionLimits {
         connections_max: 64,
         per_address_max: 32,
-        trusted_proxies: TrustedProxies::default(),
         least_rate: LeastRate::DEFAULT,
-    }
+    })
 }
 
 /// Refs held in memory for advertisements, over all repositories.
@@ -469,9 +479,6 @@ const CACHED_REFS_MAX: usize = 1_000_000;
 /// others for a second. The system may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4_096;
 
-/// Connections of the gateway itself to the built-in relay: as few as one for each look-up or publication at a time.
-const OWN_RELAY_CONNECTIONS: usize = 64;
-
 /// For one answer of the relay.
 const RELAY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -480,5 +487,3 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The duration of a lease: only its holder publishes the event (docs/ARCHITECTURE.md rule 4).
 const LEASE_SECS: u64 = 15;
-
-const DAY_SECS: u64 = 86_400;

@@ -42,6 +42,10 @@ pub(crate) struct StrfryPaths {
     pub(crate) config: PathBuf,
 }
 
+/// A version of strfry: its first two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StrfryVersion(u32, u32);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Imported {
     /// It is stored, or was.
@@ -81,8 +85,8 @@ impl StrfryImport {
                 "{shown} is not strfry: it does not answer --version"
             )));
         };
-        match version_of(&found) {
-            Some(version) if version < VERSION_MIN => {
+        match found.strip_prefix("strfry ").and_then(StrfryVersion::parse) {
+            Some(version) if version < StrfryVersion::MINIMUM => {
                 return Err(CommandError::new(format!(
                     "{shown} is {found}; 1.1.0 or newer is needed"
                 )));
@@ -205,17 +209,19 @@ fn last_words(stderr: &str) -> String {
         .collect()
 }
 
-/// Reads `strfry 1.1.0`, with or without what `git describe` appends.
-fn version_of(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.strip_prefix("strfry ")?.split(['.', '-']);
-    let mut next = || numbers.next()?.parse().ok();
-    Some((next()?, next()?))
+impl StrfryVersion {
+    /// The first version whose import reports the outcome of each event.
+    pub(crate) const MINIMUM: Self = Self(1, 1);
+
+    /// Reads `1.1.0`, with or without what `git describe` appends; `None`: it was built without its git tags.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(['.', '-']);
+        let mut next = || numbers.next()?.parse().ok();
+        Some(Self(next()?, next()?))
+    }
 }
 
 const UNCLEAR: &str = "did not report whether it stored the event; strfry 1.1.0 or newer is needed";
-
-/// The first version whose import reports the outcome of each event.
-const VERSION_MIN: (u32, u32) = (1, 1);
 
 /// For the wait until others have ended, and for one import: with both and the relay's answers an event is settled
 /// within its lease, or, where everything is slow, taken again. An import itself takes tens of milliseconds, or as long
@@ -264,14 +270,14 @@ mod tests {
     #[test]
     fn versions_are_read_as_git_describes_them() {
         for (text, version) in [
-            ("strfry 1.1.0", Some((1, 1))),
-            ("strfry 1.0.4-12-gabcdef0", Some((1, 0))),
-            ("strfry 2.10", Some((2, 10))),
-            ("strfry v512-abcdef0", None),
-            ("strfry no-git-commits", None),
+            ("1.1.0", Some(StrfryVersion(1, 1))),
+            ("1.0.4-12-gabcdef0", Some(StrfryVersion(1, 0))),
+            ("2.10", Some(StrfryVersion(2, 10))),
+            ("v512-abcdef0", None),
+            ("no-git-commits", None),
             ("", None),
         ] {
-            assert_eq!(version_of(text), version, "{text}");
+            assert_eq!(StrfryVersion::parse(text), version, "{text}");
         }
     }
 

@@ -86,7 +86,6 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
             mode: options.rules.maintainer_mode,
             access: AccessFiles::open(options.rules.lists)?,
         },
-        hold_secs: options.rules.hold.as_secs(),
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
@@ -94,12 +93,14 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
         decisions,
     };
     // Beside the first event, not before it: strfry counts our start into its time-out.
-    runtime.spawn(keep_agreement(Program::Plugin, policy.loader.clone(), policy.hold_secs));
+    runtime.spawn(keep_agreement(Program::Plugin, policy.loader.clone()));
+    let purgatory = policy.loader.purgatory.clone();
     let watch = ConfigWatch::new(
         policy.loader.access.clone(),
-        policy.loader.purgatory.clone(),
         options.file,
         PluginOptions::definition(),
+        options.held_limits,
+        move |limits| purgatory.set_limits(*limits),
     );
     runtime.spawn(watch.follow(signal(SignalKind::hangup())?));
     let chain = Chain::new(options.chain);

@@ -39,11 +39,11 @@ pub struct ToldSettings(BTreeMap<String, String>);
 
 impl ToldSettings {
     /// Returns what a program runs with that decides by these.
-    pub fn of(loader: &FactLoader, hold_secs: u64) -> Self {
+    pub fn of(loader: &FactLoader) -> Self {
         let settings = [
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("domain", loader.service.to_string()),
-            ("hold-secs", hold_secs.to_string()),
+            ("hold-secs", loader.purgatory.hold_secs().to_string()),
             ("maintainer-mode", format!("{:?}", loader.mode).to_lowercase()),
             ("lists", loader.access.digest()),
         ];
@@ -106,13 +106,13 @@ impl Sightings {
 }
 
 /// Reports the settings of `program`, and logs problems, for as long as it runs.
-pub async fn keep_agreement(program: Program, loader: FactLoader, hold_secs: u64) {
+pub async fn keep_agreement(program: Program, loader: FactLoader) {
     let mut ticks = interval(TELL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut of_redis, mut of_others) = (Sightings::default(), Sightings::default());
     for round in 0_usize.. {
         ticks.tick().await;
-        let own = ToldSettings::of(&loader, hold_secs);
+        let own = ToldSettings::of(&loader);
         let text = json!(own.0).to_string();
         let told = loader
             .purgatory

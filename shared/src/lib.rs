@@ -23,6 +23,8 @@ pub mod decision_counts;
 mod facts_scope;
 pub mod git;
 #[cfg(feature = "io")]
+pub mod live;
+#[cfg(feature = "io")]
 pub mod load_facts;
 #[cfg(feature = "io")]
 mod load_outwards;

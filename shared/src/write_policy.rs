@@ -74,8 +74,6 @@ pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrive
 pub struct WritePolicy {
     /// Loads the facts.
     pub loader: FactLoader,
-    /// How long an event is held, in seconds.
-    pub hold_secs: u64,
     /// What to do with events that have nothing to do with git.
     pub other_kinds: OtherKinds,
     /// How long one answer may take: a relay's only writer waits for it.
@@ -289,7 +287,7 @@ impl WritePolicy {
                 event: event.clone(),
                 coordinates,
                 source: source.to_owned(),
-                hold_secs: hold_secs(event, facts.now, self.hold_secs),
+                hold_secs: hold_secs(event, facts.now, self.loader.purgatory.hold_secs()),
                 extend,
                 room: Room::WithinLimits,
                 behind: None,

@@ -236,6 +236,12 @@ async fn lines_of_the_lists_that_match_nobody_are_named() {
 
     let diagnosis = world.doctor(&[&format!("--repos-deny={}", list.display())]).await;
 
+    let of_lists = diagnosis.findings.iter().find(|finding| finding["check"] == "lists");
+    assert_eq!(
+        of_lists.unwrap()["severity"],
+        "note",
+        "it may be somebody who is still to come"
+    );
     for (number, is_named) in [(2, false), (3, false), (4, false), (5, true), (6, true), (7, true)] {
         assert_eq!(
             diagnosis.names("lists", &at(number)),

@@ -17,24 +17,21 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use shared::live::Permits;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::connection;
 use crate::connection::Relay;
 
-/// Accepts connections until the relay is stopped.
-pub(super) async fn listen(listener: TcpListener, relay: Arc<Relay>) {
-    let connections = Arc::new(Semaphore::new(relay.limits.connections_max));
+/// Accepts so many connections at a time until the relay is stopped.
+pub(super) async fn listen(listener: TcpListener, connections: Permits, relay: Arc<Relay>) {
     let mut stop = relay.stop.clone();
     let accept = async {
         loop {
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-                return;
-            };
+            let permit = connections.acquire().await;
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     tokio::spawn(converse(stream, peer, Arc::clone(&relay), permit));

@@ -34,6 +34,7 @@ mod writer;
 pub use limits::RelayLimits;
 pub use policy::EventPolicy;
 pub use policy::source_type;
+pub use server::LiveRelayLimits;
 pub use server::RelayServer;
 pub use server::RelayStartError;
 

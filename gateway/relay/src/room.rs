@@ -12,6 +12,7 @@ use std::time::Duration;
 use nostr::event::Event;
 use nostr::event::Kind;
 use shared::address_group::address_group;
+use shared::live::Live;
 use shared::nip34::ANNOUNCEMENT;
 use shared::nip34::STATE;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ pub(super) struct StoreRoom {
     /// The file of the database, which never shrinks: LMDB writes into it again where something was deleted.
     file: PathBuf,
     bytes_max: u64,
-    per_day_max: u64,
+    pub(super) per_day_max: Live<u64>,
     by_address: HashMap<IpAddr, StoredBytes>,
     /// What the events take that are going to be saved.
     unsaved: u64,
@@ -52,7 +53,7 @@ impl StoreRoom {
         Self {
             file: directory.join("data.mdb"),
             bytes_max: limits.database_bytes_max as u64,
-            per_day_max: limits.stored_bytes_per_day_max,
+            per_day_max: Live::new(limits.stored_bytes_per_day_max),
             by_address: HashMap::new(),
             unsaved: 0,
         }
@@ -66,7 +67,7 @@ impl StoreRoom {
             Some(_) if is_small_of_repository(event) => self.check_share(event, payer, self.charged_max()),
             Some(_) if !is_deletion(event) => {
                 self.check_parts(event, OWN_PARTS)?;
-                self.check_share(event, payer, self.per_day_max)
+                self.check_share(event, payer, self.per_day_max.get())
             }
             _ => self.check_all(event, payer),
         }
@@ -118,7 +119,7 @@ impl StoreRoom {
             (Some(_), false) => STRANGERS_PARTS,
         };
         self.check_parts(event, parts)?;
-        self.check_share(event, payer, self.per_day_max)
+        self.check_share(event, payer, self.per_day_max.get())
     }
 
     fn check_parts(&self, event: &Event, parts: u64) -> Result<(), NoStoreRoom> {
@@ -134,13 +135,13 @@ impl StoreRoom {
         let has_room = |address| self.stored_by(address, Instant::now()) + bytes_on_disk(event) <= bytes_max;
         match payer.is_none_or(|address| !has_share(address) || has_room(address)) {
             true => Ok(()),
-            false => Err(NoStoreRoom::OfAddress(self.per_day_max)),
+            false => Err(NoStoreRoom::OfAddress(self.per_day_max.get())),
         }
     }
 
     /// Returns how much an address can be charged: small announcements and states go beyond its share.
     fn charged_max(&self) -> u64 {
-        self.per_day_max.saturating_mul(2)
+        self.per_day_max.get().saturating_mul(2)
     }
 
     fn stored_by(&self, address: IpAddr, now: Instant) -> u64 {
@@ -150,7 +151,7 @@ impl StoreRoom {
 
     fn remains(&self, stored: StoredBytes, now: Instant) -> u64 {
         let passed = now.duration_since(stored.at).as_secs();
-        let worth = u128::from(self.per_day_max) * u128::from(passed) / u128::from(DAY.as_secs());
+        let worth = u128::from(self.per_day_max.get()) * u128::from(passed) / u128::from(DAY.as_secs());
         stored.bytes.saturating_sub(u64::try_from(worth).unwrap_or(u64::MAX))
     }
 

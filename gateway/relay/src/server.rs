@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nostr_database::error::Error as DatabaseError;
+use shared::live::Live;
+use shared::live::Permits;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -32,8 +34,16 @@ use crate::writer::Submitted;
 #[must_use = "a relay that is dropped ends"]
 pub struct RelayServer {
     local_addr: SocketAddr,
+    live: LiveRelayLimits,
     stop: watch::Sender<bool>,
     writer: JoinHandle<()>,
+}
+
+/// Those limits of a running relay that can change. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LiveRelayLimits {
+    connections: Permits,
+    stored_bytes_per_day_max: Live<u64>,
 }
 
 /// Why the relay could not be started.
@@ -94,17 +104,23 @@ impl RelayServer {
             unsent: MessageBytes::new(limits.unsent_bytes_per_address_max, limits.unsent_bytes_max),
             stop: stopped,
         });
+        let room = StoreRoom::new(database_dir, &limits);
+        let live = LiveRelayLimits {
+            connections: Permits::new(limits.connections_max),
+            stored_bytes_per_day_max: room.per_day_max.clone(),
+        };
         let submitted = Submitted {
             own: own_submitted,
             others: submitted,
             taken: VecDeque::new(),
-            room: StoreRoom::new(database_dir, &limits),
+            room,
         };
         let writer = tokio::spawn(writer::run(policy, store, submitted, served, progress));
         tokio::spawn(delete_expired(Arc::clone(&relay)));
-        tokio::spawn(front::listen(listener, relay));
+        tokio::spawn(front::listen(listener, live.connections.clone(), relay));
         Ok(Self {
             local_addr,
+            live,
             stop,
             writer,
         })
@@ -115,6 +131,11 @@ impl RelayServer {
         self.local_addr
     }
 
+    /// Returns what changes its limits.
+    pub fn live(&self) -> LiveRelayLimits {
+        self.live.clone()
+    }
+
     /// Ends all connections, and waits until submitted events are stored and the policy and the database are dropped.
     /// After that the database can be opened again.
     pub async fn stop(self) {
@@ -122,6 +143,14 @@ impl RelayServer {
         if let Err(error) = self.writer.await {
             tracing::error!(%error, "the relay's writer panicked");
         }
+    }
+}
+
+impl LiveRelayLimits {
+    /// Takes those of `limits` that can change: `connections_max` and `stored_bytes_per_day_max`.
+    pub fn set(&self, limits: &RelayLimits) {
+        self.connections.set_max(limits.connections_max);
+        self.stored_bytes_per_day_max.set(limits.stored_bytes_per_day_max);
     }
 }
 

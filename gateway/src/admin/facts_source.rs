@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use nostr::types::Timestamp;
 use shared::load_facts::FactLoader;
 use shared::options::access_files::AccessFiles;
-use shared::purgatory::Limits;
 use shared::purgatory::Purgatory;
 use shared::relay_client::RelayClient;
 
@@ -21,10 +20,10 @@ use crate::options::server::GatewayOptions;
 /// They do not give a required address.
 pub(super) async fn loader_of(server: &GatewayOptions) -> Result<FactLoader, CommandError> {
     let purgatory = match server.redis() {
-        Some(redis) => Purgatory::connect(&redis, Limits::DEFAULT)
+        Some(redis) => Purgatory::connect(&redis, server.live.held)
             .await
             .map_err(CommandError::because("cannot use --redis-url"))?,
-        None => Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| Timestamp::now().as_secs())),
+        None => Purgatory::in_memory(server.live.held, Arc::new(|| Timestamp::now().as_secs())),
     };
     let relay = match &server.relay_url {
         Some(url) => url.clone(),

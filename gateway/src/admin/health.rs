@@ -8,6 +8,7 @@ use std::time::Duration;
 use nostr::event::EventId;
 use nostr::filter::Filter;
 use rustix::fs::StatVfsMountFlags;
+use shared::live::Live;
 use shared::purgatory::InventoryCounts;
 use shared::purgatory::Purgatory;
 use shared::relay_client::RelayClient;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use tokio::time::timeout;
 
 use crate::command_error::causes;
+use crate::repositories::disk_use::DiskLimits;
 
 /// Checks the services that the server needs.
 pub(crate) struct Health {
@@ -24,8 +26,8 @@ pub(crate) struct Health {
     pub(crate) relay: RelayClient,
     /// Where the repositories are.
     pub(crate) data_dir: PathBuf,
-    /// The bytes that must be free there.
-    pub(crate) disk_free_min: u64,
+    /// Among them the bytes that must be free there.
+    pub(crate) disk_limits: Live<DiskLimits>,
     /// Whether the purgatory is in Redis, and not in memory.
     pub(crate) has_redis: bool,
     pub(crate) state: Mutex<HealthState>,
@@ -121,7 +123,7 @@ impl Health {
     /// Asks the file system, which may hang: then it is not asked again until it has answered.
     async fn ask_disk(&self, check: &mut Option<JoinHandle<Result<DiskRoom, Ailment>>>) -> Result<DiskRoom, Ailment> {
         let running = check.get_or_insert_with(|| {
-            let (data_dir, free_min) = (self.data_dir.clone(), self.disk_free_min);
+            let (data_dir, free_min) = (self.data_dir.clone(), self.disk_limits.get().free_min);
             tokio::task::spawn_blocking(move || {
                 let found = rustix::fs::statvfs(&data_dir);
                 let found = found.map_err(Ailment::of)?;

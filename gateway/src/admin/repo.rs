@@ -212,7 +212,7 @@ fn unwritten() -> impl FnOnce(io::Error) -> CommandError {
 }
 
 async fn inspector(server: &GatewayOptions) -> Result<Inspector, CommandError> {
-    let repositories = open(&server.data_dir, server.maintenance.settings()).await?;
+    let repositories = open(&server.data_dir, server.live.maintenance.settings()).await?;
     Inspector::new(server, repositories).await
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use shared::live::Live;
 use shared::nip34::Coordinate;
 use tokio::time::Instant;
 
@@ -26,7 +27,7 @@ use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
 /// Visits everything now and once a day, without end.
-pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: u64) {
+pub(super) async fn recheck_everything(reconciler: &Reconciler, retention_secs: &Live<u64>) {
     loop {
         let began = Instant::now();
         if let Err(error) = sweep_and_visit(reconciler, retention_secs).await {
@@ -57,7 +58,7 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
     }
 }
 
-async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result<(), RepositoryError> {
+async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: &Live<u64>) -> Result<(), RepositoryError> {
     let repositories = &reconciler.repositories;
     let swept = repositories.sweep_quarantine().await?;
     tracing::debug!(swept, "removed what killed gateways left unfinished");
@@ -80,7 +81,7 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: u64) -> Result
         let began = Instant::now();
         until_taken(reconciler, &page, mark_repositories).await;
         for coordinate in &page {
-            visit(reconciler, coordinate, retention_secs).await;
+            visit(reconciler, coordinate, retention_secs.get()).await;
         }
         visited.extend(page);
         rest(began).await;

@@ -275,7 +275,7 @@ async fn restore(reconciler: &Reconciler, release: Release) -> Result<(), Purgat
         event,
         coordinates,
         source: String::new(),
-        hold_secs: reconciler.hold_secs,
+        hold_secs: reconciler.loader.purgatory.hold_secs(),
         extend: BTreeSet::new(),
         room: Room::Always,
         behind: None,
@@ -298,7 +298,7 @@ async fn restore_placeholders(reconciler: &Reconciler, coordinate: Coordinate) -
     let purgatory = &reconciler.loader.purgatory;
     for staged in &reconciler.repositories.staged(&coordinates).await {
         let (event_id, commit_oid) = (&staged.event_id, staged.commit_oid);
-        let put = purgatory.put_placeholder(event_id, &coordinate, commit_oid, reconciler.hold_secs, None);
+        let put = purgatory.put_placeholder(event_id, &coordinate, commit_oid, purgatory.hold_secs(), None);
         if matches!(put.await?, PlaceholderOutcome::Full(_)) {
             tracing::warn!(event.id = %event_id, "no room for the placeholder of a staged commit");
         }

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use shared::live::Live;
 use shared::nip34::Coordinate;
 use shared::purgatory::Epoch;
 use shared::purgatory::PurgatoryError;
@@ -36,12 +37,12 @@ use crate::reconcile::Reconciler;
 
 /// Works until `stop` is done, and finishes the work in progress. Repositories that are not announced any more are
 /// removed after `retention_secs`.
-pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: u64, stop: impl Future<Output = ()>) {
+pub(crate) async fn run(reconciler: Arc<Reconciler>, retention_secs: Live<u64>, stop: impl Future<Output = ()>) {
     let mut worker = Worker::new(Arc::clone(&reconciler));
     tokio::select! {
         () = stop => {}
         () = follow_relay(&reconciler) => {}
-        () = recheck_everything(&reconciler, retention_secs) => {}
+        () = recheck_everything(&reconciler, &retention_secs) => {}
         () = follow_deletions(&reconciler) => {}
         () = maintain_touched(&reconciler) => {}
         () = worker.run() => {}

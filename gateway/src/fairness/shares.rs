@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use shared::address_group::address_group;
+use shared::live::Live;
 use tokio_util::sync::CancellationToken;
 
 /// How much there is of something that all share.
@@ -22,7 +23,7 @@ pub(crate) struct ShareLimits {
 /// Something that all share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Shares {
-    limits: ShareLimits,
+    limits: Live<ShareLimits>,
     table: Arc<Mutex<ClaimTable>>,
 }
 
@@ -66,9 +67,14 @@ struct Usage {
 impl Shares {
     pub(crate) fn new(limits: ShareLimits) -> Self {
         Self {
-            limits,
+            limits: Live::new(limits),
             table: Arc::default(),
         }
+    }
+
+    /// Changes how much there is. What is in use beyond it ends by itself.
+    pub(crate) fn set_limits(&self, limits: ShareLimits) {
+        self.limits.set(limits);
     }
 
     /// Takes a place for a client at `address`. Where none is free, the youngest of the address with most ends, since
@@ -80,7 +86,7 @@ impl Shares {
         let payer = address_group(address);
         let mut table = self.table.lock();
         let claims = table.usage(payer).claims + 1;
-        if table.claims.len() >= self.limits.claims_max {
+        if table.claims.len() >= self.limits.get().claims_max {
             let most = |(id, entry): &(u64, &ClaimEntry)| (table.usage(entry.payer).claims, *id);
             let victim = table.not_kept().max_by_key(most);
             let (id, _) = victim.filter(|victim| most(victim).0 > claims).ok_or(AllInUse)?;
@@ -127,7 +133,8 @@ impl Claim {
             return Err(AllInUse);
         }
         let wanted = table.usage(self.payer).bytes.saturating_add(bytes);
-        while table.bytes.saturating_add(bytes) > self.shares.limits.bytes_max {
+        let bytes_max = self.shares.limits.get().bytes_max;
+        while table.bytes.saturating_add(bytes) > bytes_max {
             let most = |(_, entry): &(u64, &ClaimEntry)| (table.usage(entry.payer).bytes, entry.bytes);
             let victim = table.not_kept().filter(|(_, entry)| entry.bytes > 0).max_by_key(most);
             let (id, _) = victim.filter(|victim| most(victim).0 > wanted).ok_or(AllInUse)?;

@@ -55,6 +55,9 @@ pub(crate) struct SlotLoad {
     pub(crate) used: usize,
     /// How many requests wait for one.
     pub(crate) waiting: usize,
+    /// Of these two, those of the payer that has most slots.
+    pub(crate) busiest_used: usize,
+    pub(crate) busiest_waiting: usize,
     /// How many payers have one.
     pub(crate) payers: usize,
 }
@@ -154,10 +157,14 @@ impl<P: Payer> Slots<P> {
     /// Returns their current use.
     pub(crate) fn load(&self) -> SlotLoad {
         let table = self.0.lock();
+        let busiest = table.used_by.iter().max_by_key(|(_, used)| **used);
+        let is_busiest = |request: &&SlotRequest<P>| busiest.is_some_and(|(payer, _)| *payer == request.payer);
         SlotLoad {
             max: table.slots_max,
             used: table.used,
             waiting: table.waiting.len(),
+            busiest_used: busiest.map_or(0, |(_, used)| *used),
+            busiest_waiting: table.waiting.values().filter(is_busiest).count(),
             payers: table.used_by.len(),
         }
     }

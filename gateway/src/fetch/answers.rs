@@ -11,6 +11,7 @@ use std::time::Duration;
 use bitcoin_hashes::sha256;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use shared::live::Live;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -26,7 +27,7 @@ pub(super) struct AnswerCache {
     asked: Arc<Cache<sha256::Hash, AskedBefore>>,
     /// Notifies when an answer is kept, or is not written any more.
     news: watch::Sender<()>,
-    bytes_max: u64,
+    bytes_max: Live<u64>,
     /// Where answers came from, in the order of [`ANSWER_SOURCES`].
     sources: Meter<{ ANSWER_SOURCES.len() }>,
 }
@@ -96,9 +97,14 @@ impl AnswerCache {
             known: Arc::default(),
             asked: Arc::new(Cache::new(ASKED_MAX)),
             news: watch::Sender::new(()),
-            bytes_max,
+            bytes_max: Live::new(bytes_max),
             sources: Meter::default(),
         }
+    }
+
+    /// Changes how many bytes they may have. Beyond that the next one to be kept drops others.
+    pub(super) fn set_bytes_max(&self, bytes_max: u64) {
+        self.bytes_max.set(bytes_max);
     }
 
     pub(super) fn news(&self) -> watch::Receiver<()> {
@@ -164,7 +170,7 @@ impl AnswerCache {
     }
 
     pub(super) fn per_repository_max(&self) -> u64 {
-        self.bytes_max / PARTS
+        self.bytes_max.get() / PARTS
     }
 }
 
@@ -188,7 +194,7 @@ impl Writing {
             let mut known = self.answers.known.lock();
             let mut gone = known.take_old();
             let is_first = known.find(&self.key).is_none();
-            if is_first && known.make_room(&self.key, answer.len, self.answers.bytes_max, &mut gone) {
+            if is_first && known.make_room(&self.key, answer.len, self.answers.bytes_max.get(), &mut gone) {
                 if !std::mem::replace(&mut known.is_swept, true) {
                     tokio::spawn(sweep(Arc::downgrade(&self.answers.known)));
                 }

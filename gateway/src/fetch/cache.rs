@@ -18,6 +18,7 @@ use quick_cache::OptionsBuilder;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use quick_cache::sync::DefaultLifecycle;
+use shared::live::Live;
 use shared::nip34::Coordinate;
 use shared::rules::Access;
 use tokio::sync::OnceCell;
@@ -58,7 +59,7 @@ struct Inner<T> {
     /// Held while it is decided who loads.
     beginning: Mutex<()>,
     changes: Changes,
-    bytes_each_max: u64,
+    bytes_max: Live<u64>,
     is_swept: AtomicBool,
 }
 
@@ -119,10 +120,16 @@ impl<T: Shareable> ReadCache<T> {
                 kept,
                 beginning: Mutex::new(()),
                 changes,
-                bytes_each_max: bytes_each_max(bytes_max),
+                bytes_max: Live::new(bytes_max),
                 is_swept: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// Changes how many bytes are kept in all.
+    pub(crate) fn set_bytes_max(&self, bytes_max: u64) {
+        self.inner.bytes_max.set(bytes_max);
+        self.inner.kept.set_capacity(bytes_max);
     }
 
     /// Returns what `load` returns about a repository to a client at `asker`, or has returned to somebody else. `load`
@@ -181,7 +188,7 @@ impl<T: Shareable> ReadCache<T> {
         let inner = &self.inner;
         let bytes = result.bytes();
         let is_own = |kept: &Kept<T>| Arc::ptr_eq(&kept.load, load);
-        if bytes > inner.bytes_each_max {
+        if bytes > bytes_each_max(inner.bytes_max.get()) {
             inner.kept.remove_if(coordinate, is_own);
         } else if inner.kept.peek(coordinate).is_none_or(|kept| is_own(&kept)) {
             let load = Arc::clone(load);

@@ -167,7 +167,7 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
             .iter()
             .filter_map(|command| command.update.as_ref().unwrap().new);
         let tips: std::collections::BTreeSet<_> = tips.collect();
-        let received = Received::sort(quarantine, None, tips.clone(), tips.clone(), repositories.limits())
+        let received = Received::sort(quarantine, None, tips.clone(), tips.clone(), &repositories.limits())
             .await
             .unwrap();
         target.take_in(received, &tips, None).await.unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::fairness::least_rate::LeastRate;
+use crate::fairness::shares::ShareLimits;
 use crate::repositories::disk_use::DiskLimits;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,22 @@ pub(crate) struct UploadPackLimits {
 }
 
 impl UploadPackLimits {
+    /// Returns how much may be on its way in and out at the same time.
+    pub(super) fn of_transfers(&self) -> ShareLimits {
+        ShareLimits {
+            claims_max: self.transfers_max,
+            bytes_max: self.spool_bytes_max,
+        }
+    }
+
+    /// Returns how many may wait for slow readers. A git that does costs the memory of its list of objects and no CPU.
+    pub(super) fn of_paused(&self) -> ShareLimits {
+        ShareLimits {
+            claims_max: PAUSED_PER_SLOT * self.children_max,
+            bytes_max: 0,
+        }
+    }
+
     /// Room for clones of large projects, a few at a time.
     pub(crate) const DEFAULT: Self = Self {
         children_max: 4,
@@ -55,3 +72,5 @@ impl UploadPackLimits {
         cpu_secs_max: 3600,
     };
 }
+
+const PAUSED_PER_SLOT: usize = 2;

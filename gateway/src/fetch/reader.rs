@@ -74,6 +74,11 @@ impl Reader {
         }
     }
 
+    /// Changes how many bytes of results are kept.
+    pub(crate) fn set_cache_bytes_max(&self, bytes_max: u64) {
+        self.cache.set_bytes_max(bytes_max);
+    }
+
     pub(super) fn nothing(&self) -> &Arc<Advertised> {
         &self.nothing
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::git::Oid;
+use shared::live::Live;
 
 use crate::fairness::shares::Claim;
 use crate::fairness::shares::Shares;
@@ -33,7 +34,7 @@ pub(super) struct FetchReceiver {
     pub(super) layout: Layout,
     /// Fetches by address, with their bytes on disk.
     pub(super) fetches: Shares,
-    pub(super) limits: UploadPackLimits,
+    pub(super) limits: Live<UploadPackLimits>,
 }
 
 pub(crate) enum ReceivedFetch {
@@ -78,10 +79,11 @@ impl FetchReceiver {
         protocol: Option<GitProtocol>,
         body: Body,
     ) -> Result<ReceivedFetch, UploadPackError> {
+        let limits = self.limits.get();
         let limits = BodyLimits {
-            bytes_max: self.limits.request_bytes_max,
-            stall_max: self.limits.stall_max,
-            duration_max: self.limits.duration_max,
+            bytes_max: limits.request_bytes_max,
+            stall_max: limits.stall_max,
+            duration_max: limits.duration_max,
         };
         let mut request = FetchRequest::new(body, limits);
         let version = protocol.as_ref().map_or(ProtocolVersion::V0, GitProtocol::version);
@@ -122,8 +124,9 @@ impl FetchReceiver {
         mut request: FetchRequest,
         claim: &Arc<Claim>,
     ) -> Result<SpoolReader, UploadPackError> {
-        let reader = FetchSpool::begin(self.layout.clone(), claim, self.limits.request_bytes_max, None);
-        let mut patience = self.limits.least_rate.begin();
+        let limits = self.limits.get();
+        let reader = FetchSpool::begin(self.layout.clone(), claim, limits.request_bytes_max, None);
+        let mut patience = limits.least_rate.begin();
         let mut chunk = Some(request.take_start());
         while let Some(bytes) = chunk {
             if !reader.spool().offer(&bytes).await {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shared::live::Live;
 use tokio::time::timeout;
 
-use crate::fairness::shares::ShareLimits;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::SlotLoad;
 use crate::fetch::answers::AnswerCache;
@@ -45,7 +45,7 @@ use crate::repositories::repository::RepositoryStore;
 #[derive(Debug, Clone)]
 pub(crate) struct UploadPack {
     store: RepositoryStore,
-    limits: UploadPackLimits,
+    limits: Live<UploadPackLimits>,
     pub(super) receiver: FetchReceiver,
     slots: FetchSlots,
     /// Git processes, and lists of refs, that wait for slow readers.
@@ -58,28 +58,30 @@ pub(crate) struct UploadPack {
 
 impl UploadPack {
     pub(crate) fn new(store: RepositoryStore, limits: UploadPackLimits) -> Self {
-        let fetches = ShareLimits {
-            claims_max: limits.transfers_max,
-            bytes_max: limits.spool_bytes_max,
-        };
-        let paused = ShareLimits {
-            claims_max: PAUSED_PER_SLOT * limits.children_max,
-            bytes_max: 0,
-        };
+        let live = Live::new(limits);
         Self {
             receiver: FetchReceiver {
                 layout: store.layout().clone(),
-                fetches: Shares::new(fetches),
-                limits,
+                fetches: Shares::new(limits.of_transfers()),
+                limits: live.clone(),
             },
             slots: FetchSlots::new(limits.children_max),
             answers: AnswerCache::new(limits.kept_bytes_max),
-            paused: Shares::new(paused),
+            paused: Shares::new(limits.of_paused()),
             outcomes: Meter::default(),
             sent_bytes: Meter::default(),
             store,
-            limits,
+            limits: live,
         }
+    }
+
+    /// Changes what fetches may cost: those from now on, and of those that run how many may be added.
+    pub(crate) fn set_limits(&self, limits: UploadPackLimits) {
+        self.limits.set(limits);
+        self.receiver.fetches.set_limits(limits.of_transfers());
+        self.paused.set_limits(limits.of_paused());
+        self.slots.set_max(limits.children_max);
+        self.answers.set_bytes_max(limits.kept_bytes_max);
     }
 
     pub(crate) fn counts(&self) -> ([u64; FETCH_OUTCOMES.len()], u64) {
@@ -123,7 +125,7 @@ impl UploadPack {
             () = claim.ended() => return Err(UploadPackError::GaveWay),
             opened = opened => opened?,
         };
-        send(reader, None, claim, self.limits).await
+        send(reader, None, claim, self.limits.get()).await
     }
 
     /// Answers a client at `address` with a list of refs.
@@ -136,15 +138,16 @@ impl UploadPack {
         }
         let claim = self.receiver.enter(address)?;
         let len = answer.made().map(Bytes::len);
-        let reader = FetchSpool::passing(self.store.layout().clone(), &claim, self.limits.answer_bytes_max);
+        let reader = FetchSpool::passing(self.store.layout().clone(), &claim, self.limits.get().answer_bytes_max);
         spool_refs(answer, Arc::clone(reader.spool()), self.paused.clone(), address);
-        send(reader, len, claim, self.limits).await
+        send(reader, len, claim, self.limits.get()).await
     }
 
     /// Returns the answer from its beginning: one that is kept, or one that git begins.
     async fn open(&self, fetch: PackFetch) -> Result<SpoolReader, UploadPackError> {
-        let awaited = slot_or_answer(&fetch, &self.slots, &self.answers, self.limits.another_wait_max);
-        let awaited = timeout(self.limits.queue_wait_max, awaited).await;
+        let limits = self.limits.get();
+        let awaited = slot_or_answer(&fetch, &self.slots, &self.answers, limits.another_wait_max);
+        let awaited = timeout(limits.queue_wait_max, awaited).await;
         let layout = self.store.layout().clone();
         let (slot, writing) = match awaited.map_err(|_| UploadPackError::Busy)? {
             Awaited::Kept(answer) => return Ok(FetchSpool::of_whole(layout, &fetch.request.claim, answer)),
@@ -153,14 +156,14 @@ impl UploadPack {
         if fetch.key.is_some() {
             self.answers.count_git();
         }
-        let reader = FetchSpool::begin(layout, &fetch.request.claim, self.limits.answer_bytes_max, writing);
+        let reader = FetchSpool::begin(layout, &fetch.request.claim, limits.answer_bytes_max, writing);
         self.begin_git(fetch, slot, Filling(Arc::clone(reader.spool())))?;
         Ok(reader)
     }
 
     fn begin_git(&self, fetch: PackFetch, slot: FetchSlot, answer: Filling) -> Result<(), GitError> {
-        let protocol = fetch.request.protocol.as_ref();
-        let child = start_git(self.store.git(), &fetch.path, protocol, &self.limits)?;
+        let (protocol, limits) = (fetch.request.protocol.as_ref(), self.limits.get());
+        let child = start_git(self.store.git(), &fetch.path, protocol, &limits)?;
         child.be_nice(slot.niceness());
         let slot = YieldingSlot {
             slots: self.slots.clone(),
@@ -170,15 +173,14 @@ impl UploadPack {
             slot: Some(slot),
             waited: Duration::ZERO,
         };
-        let duration_max = self.limits.duration_max;
         let keeper = AnswerKeeper {
             store: self.store.clone(),
             answers: self.answers.clone(),
-            limits: self.limits,
+            limits,
         };
         // A task of its own: keeping the answer does not depend on its first reader.
         tokio::spawn(async move {
-            match let_git_answer(child, fetch.request.bytes, &answer.0, slot, duration_max).await {
+            match let_git_answer(child, fetch.request.bytes, &answer.0, slot, limits.duration_max).await {
                 Ok(GitEnd::Abandoned) => {}
                 Ok(end @ (GitEnd::Answered | GitEnd::Refused)) => {
                     keeper.finish(fetch.key.as_ref(), &answer.0, end).await;
@@ -189,9 +191,6 @@ impl UploadPack {
         Ok(())
     }
 }
-
-/// A git that waits for its reader costs the memory of its list of objects and no CPU.
-const PAUSED_PER_SLOT: usize = 2;
 
 #[cfg(test)]
 mod tests {

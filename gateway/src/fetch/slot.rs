@@ -50,8 +50,14 @@ impl FetchSlots {
     pub(super) fn new(slots_max: usize) -> Self {
         Self {
             all: Slots::new(slots_max),
-            clones: Slots::new(slots_max.saturating_sub(1).max(1)),
+            clones: Slots::new(of_clones(slots_max)),
         }
+    }
+
+    /// Changes how many there are. Those in use stay.
+    pub(super) fn set_max(&self, slots_max: usize) {
+        self.all.set_max(slots_max);
+        self.clones.set_max(of_clones(slots_max));
     }
 
     /// Waits for a slot for a fetch of a client at `address`.
@@ -67,9 +73,10 @@ impl FetchSlots {
     }
 
     pub(super) fn load(&self) -> SlotLoad {
-        let load = self.all.load();
+        let (load, clones) = (self.all.load(), self.clones.load());
         SlotLoad {
-            waiting: load.waiting + self.clones.load().waiting,
+            waiting: load.waiting + clones.waiting,
+            busiest_waiting: load.busiest_waiting + clones.busiest_waiting,
             ..load
         }
     }
@@ -78,6 +85,10 @@ impl FetchSlots {
     pub(super) fn in_use(&self) -> usize {
         self.all.in_use()
     }
+}
+
+fn of_clones(slots_max: usize) -> usize {
+    slots_max.saturating_sub(1).max(1)
 }
 
 /// A slot that is given back while its git waits.

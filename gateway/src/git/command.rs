@@ -83,11 +83,8 @@ impl Git {
 
     /// Limits how many short git commands run at the same time (update-ref, rev-list, pack-objects). The git processes
     /// of pushes and fetches are counted where they are started.
-    pub(crate) fn with_git_commands_max(self, count: usize) -> Self {
-        Self {
-            permits: CommandPermits::new(count),
-            ..self
-        }
+    pub(crate) fn set_commands_max(&self, count: usize) {
+        self.permits.set_max(count);
     }
 
     pub(crate) fn version(&self) -> GitVersion {
@@ -219,7 +216,8 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_git_command_waits_for_its_permit_and_no_longer_than_its_deadline() {
         let dir = tempfile::tempdir().unwrap();
-        let git = Git::discover(dir.path()).await.unwrap().with_git_commands_max(1);
+        let git = Git::discover(dir.path()).await.unwrap();
+        git.set_commands_max(1);
         let brief = Duration::from_millis(50);
         let permit = git.permit("version", brief).await.unwrap();
 

@@ -1,15 +1,29 @@
-//! How many connections each address has, so that one client cannot take them all.
+//! How many connections there are, in all and of each address, so that one client cannot take them all.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use shared::address_group::address_group;
+use shared::live::Live;
+use shared::live::Permits;
+use tokio::sync::OwnedSemaphorePermit;
 
-/// The connections of each address, or /64 of IPv6.
+use crate::fairness::least_rate::LeastRate;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    /// In all; more wait in the listener's queue.
+    pub(crate) connections_max: usize,
+    pub(crate) per_address_max: usize,
+    pub(crate) least_rate: LeastRate,
+}
+
+/// The connections, in all and of each address, or /64 of IPv6. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
-    per_address_max: usize,
+    limits: Live<ConnectionLimits>,
+    permits: Permits,
     counts: Arc<DashMap<IpAddr, usize>>,
 }
 
@@ -24,18 +38,39 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl Connections {
-    pub(crate) fn new(per_address_max: usize) -> Self {
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
         Self {
-            per_address_max,
+            limits: Live::new(limits),
+            permits: Permits::new(limits.connections_max),
             counts: Arc::default(),
         }
+    }
+
+    /// Changes how many there may be. Those that are open stay.
+    pub(crate) fn set_limits(&self, limits: ConnectionLimits) {
+        self.limits.set(limits);
+        self.permits.set_max(limits.connections_max);
+    }
+
+    /// Waits until there may be one more.
+    pub(crate) async fn permit(&self) -> OwnedSemaphorePermit {
+        self.permits.acquire().await
+    }
+
+    /// Whether more than half of them are in use.
+    pub(crate) fn are_scarce(&self) -> bool {
+        self.permits.free() < self.permits.max() / 2
+    }
+
+    pub(crate) fn least_rate(&self) -> LeastRate {
+        self.limits.get().least_rate
     }
 
     /// Counts a connection from `peer`; `None`: its address has reached its limit.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let address = address_group(peer);
         let mut count = self.counts.entry(address).or_default();
-        (*count < self.per_address_max).then(|| {
+        (*count < self.limits.get().per_address_max).then(|| {
             *count += 1;
             ConnectionPermit {
                 connections: self.clone(),
@@ -61,7 +96,11 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_permits_and_gets_them_back() {
-        let connections = Connections::new(2);
+        let connections = Connections::new(ConnectionLimits {
+            connections_max: 100,
+            per_address_max: 2,
+            least_rate: LeastRate::DEFAULT,
+        });
         let enter = |peer: &str| connections.enter(peer.parse().unwrap());
 
         let first = enter("192.0.2.1");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::fairness::least_rate::LeastRate;
 use crate::http::client_address::TrustedProxies;
-use crate::http::server::ConnectionLimits;
+use crate::http::connections::ConnectionLimits;
+use crate::http::connections::Connections;
 use crate::http::server::Ending;
 use crate::http::server::serve;
 use tokio::io::AsyncReadExt;
@@ -26,14 +27,18 @@ async fn start_until(trusted_proxies: TrustedProxies, ending: Ending) -> (std::n
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = warp::any().map(|| "hello".into_response());
-    let limits = ConnectionLimits {
-        connections_max: 3,
-        per_address_max: 2,
-        trusted_proxies,
-        least_rate: LeastRate::DEFAULT,
-    };
-    (address, tokio::spawn(serve(listener, routes, limits, ending)))
+    let open = Connections::new(LIMITS);
+    (
+        address,
+        tokio::spawn(serve(listener, routes, open, trusted_proxies, ending)),
+    )
 }
+
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    connections_max: 3,
+    per_address_max: 2,
+    least_rate: LeastRate::DEFAULT,
+};
 
 /// Asks on a connection, and returns the beginning of the answer's head.
 async fn ask(stream: &mut TcpStream) -> String {

@@ -32,7 +32,6 @@ use warp::http::header;
 use warp::http::uri::PathAndQuery;
 use warp::reply::Response;
 
-use crate::fairness::least_rate::LeastRate;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
 use crate::http::connections::Connections;
@@ -49,16 +48,6 @@ pub(crate) struct Peer {
     pub(crate) permit: Option<Arc<ConnectionPermit>>,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct ConnectionLimits {
-    /// In all; more wait in the listener's queue.
-    pub(crate) connections_max: usize,
-    pub(crate) per_address_max: usize,
-    /// Proxies, whose connections are those of many clients and are not counted.
-    pub(crate) trusted_proxies: TrustedProxies,
-    pub(crate) least_rate: LeastRate,
-}
-
 /// How the server ends: the signals to its parts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ending {
@@ -69,19 +58,24 @@ pub(crate) struct Ending {
 }
 
 /// Serves `routes` on `listener` until the server is stopping, and returns when all connections have ended: idle ones
-/// soon after, the others with their last answer, or when all is cut.
-pub(crate) async fn serve<F>(listener: TcpListener, routes: F, limits: ConnectionLimits, ending: Ending)
-where
+/// soon after, the others with their last answer, or when all is cut. The connections of trusted proxies are those of
+/// many clients, and do not count as one address's.
+pub(crate) async fn serve<F>(
+    listener: TcpListener,
+    routes: F,
+    open: Connections,
+    trusted_proxies: TrustedProxies,
+    ending: Ending,
+) where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let addresses = Connections::new(limits.per_address_max);
     let (connections, graceful) = (TaskTracker::new(), GracefulShutdown::new());
     let service = warp::service(routes);
     let accept = async {
-        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        loop {
+            let permit = open.permit().await;
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -95,8 +89,8 @@ where
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
-            let counts = !limits.trusted_proxies.trust(address.ip().to_canonical());
-            let of_address = counts.then(|| addresses.enter(address.ip()).map(Arc::new));
+            let counts = !trusted_proxies.trust(address.ip().to_canonical());
+            let of_address = counts.then(|| open.enter(address.ip()).map(Arc::new));
             if let Some(None) = of_address {
                 // It takes no permit from others; above the limit of refusals it is closed without an answer.
                 if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
@@ -108,9 +102,8 @@ where
                 address,
                 permit: of_address.flatten(),
             };
-            let is_crowded = permits.available_permits() < limits.connections_max / 2;
-            let builder = builder(request_wait(is_crowded, &peer));
-            let stream = Paced::new(stream, limits.least_rate);
+            let builder = builder(request_wait(open.are_scarce(), &peer));
+            let stream = Paced::new(stream, open.least_rate());
             let answered = converse(
                 builder,
                 stream,
@@ -227,12 +220,12 @@ fn close_after(response: &mut Response) {
 
 /// Returns how long a connection waits for the head of a request. Up to half of all connections wait long, and few of
 /// an address, so that idle ones leave room for all others.
-fn request_wait(is_crowded: bool, peer: &Peer) -> Duration {
+fn request_wait(are_scarce: bool, peer: &Peer) -> Duration {
     let is_one_of_many = peer
         .permit
         .as_ref()
         .is_some_and(|permit| permit.number > LONG_WAITS_PER_ADDRESS_MAX);
-    match is_crowded || is_one_of_many {
+    match are_scarce || is_one_of_many {
         true => REQUEST_WAIT_MIN,
         false => REQUEST_WAIT_MAX,
     }

@@ -42,13 +42,15 @@ impl WebSockets {
     pub(crate) fn new(relay: &RelayClient, sockets_max: usize, ending: &Ending, tasks: &TaskTracker) -> Self {
         Self {
             relay: relay.clone(),
-            shares: Shares::new(ShareLimits {
-                claims_max: sockets_max,
-                bytes_max: 0,
-            }),
+            shares: Shares::new(limits(sockets_max)),
             stopping: ending.stopping.clone(),
             tasks: tasks.clone(),
         }
+    }
+
+    /// Changes how many there may be. Those that are open stay.
+    pub(crate) fn set_max(&self, sockets_max: usize) {
+        self.shares.set_limits(limits(sockets_max));
     }
 
     /// Answers a request for a WebSocket by the relay's own answer; if that is a switch of protocols, bytes flow both
@@ -93,6 +95,13 @@ impl WebSockets {
         let mut response = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
         *response.headers_mut() = answer;
         response
+    }
+}
+
+fn limits(sockets_max: usize) -> ShareLimits {
+    ShareLimits {
+        claims_max: sockets_max,
+        bytes_max: 0,
     }
 }
 

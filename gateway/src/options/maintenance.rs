@@ -12,7 +12,7 @@ use shared::options::values::secs;
 use crate::repositories::maintenance::MaintenanceSettings;
 
 /// When the packs of a repository are maintained, and the limits of that.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Args)]
 #[command(next_help_heading = "Maintenance of repositories")]
 pub(crate) struct MaintenanceOptions {
     /// The number of packs at which a repository is maintained: they are combined and indexed. Fewer are enough when

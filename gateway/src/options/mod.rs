@@ -206,6 +206,7 @@ fn public_url(text: &str) -> Result<Url, Expected> {
 #[cfg(test)]
 mod tests {
     use options_reference::check_document;
+    use relay::RelayLimits;
 
     use crate::options::server::networks;
 
@@ -229,17 +230,18 @@ mod tests {
             panic!("serve is the default");
         };
 
-        let times = [options.rules.hold, options.times.sleep].map(|time| time.as_secs());
+        let times = [options.live.held.hold, options.live.times.sleep].map(|time| time.as_secs());
         assert_eq!(options.listen.bind, "127.0.0.1:7334".parse().unwrap());
         assert_eq!(times, [1800, 86400]);
-        assert_eq!(options.times.deleted_retention_days, 90);
+        assert_eq!(options.live.times.deleted_retention_days, 90);
         assert_eq!((&options.relay_url, options.redis()), (&None, None));
+        assert_eq!(options.of_relay(), RelayLimits::default());
     }
 
     #[test]
     fn plain_numbers_and_units_mean_the_same() {
         for hold in ["--hold-secs=1800", "--hold-secs=30m"] {
-            assert_eq!(serve(&[hold]).ok().unwrap().rules.hold.as_secs(), 1800);
+            assert_eq!(serve(&[hold]).ok().unwrap().live.held.hold.as_secs(), 1800);
         }
     }
 
@@ -337,8 +339,8 @@ mod tests {
 
         let options = serve(&[&config, "--hold-secs=20m"]).ok().unwrap();
 
-        assert_eq!(options.rules.hold.as_secs(), 1200);
-        assert_eq!(options.held_limits.entries_max, 7);
+        assert_eq!(options.live.held.hold.as_secs(), 1200);
+        assert_eq!(options.live.held.entries_max, 7);
         let proxies = networks("127.0.0.1,10.0.0.0/8").unwrap();
         assert_eq!(options.listen.trusted_proxies, proxies);
     }
@@ -436,7 +438,7 @@ mod tests {
             panic!("{:?}", read.err());
         };
         assert_eq!((options.listen.admin_bind, options.redis()), (None, None));
-        assert_eq!(options.rules.hold.as_secs(), 1800);
+        assert_eq!(options.live.held.hold.as_secs(), 1800);
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use relay::RelayLimits;
 use shared::options::config_errors::ConfigErrors;
 use shared::options::config_file::ConfigFile;
 use shared::options::held_limits::Limits;
 use shared::options::redis::RedisOptions;
 use shared::options::redis::RedisUrls;
 use shared::options::rules::RuleOptions;
+use shared::options::values::ByteCount;
 use shared::options::values::DAYS_MAX;
 use shared::options::values::Expected;
 use shared::options::values::HumanDuration;
@@ -21,6 +23,7 @@ use shared::options::values::secs;
 use shared::purgatory::RedisSettings;
 use shared::relay_client::RelayUrl;
 use shared::rules::OtherKinds;
+use shared::rules::PlanSettings;
 use shared::rules::Service;
 
 use crate::command_error::CommandError;
@@ -41,6 +44,12 @@ pub(crate) struct GatewayOptions {
     /// The directory of the repositories and of the built-in relay's database.
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
+    /// Maximum bytes of the built-in relay's database. Of the last sixteenth a quarter is left for events that this
+    /// server publishes, another for deletions too, and the rest for its deletions, and for its announcements and
+    /// states of up to 256 KiB on the disk.
+    #[arg(long, value_name = "BYTES",
+          default_value_t = ByteCount(RelayLimits::default().database_bytes_max as u64))]
+    pub(crate) relay_database_bytes_max: ByteCount,
     /// The strfry relay, on loopback; needs --redis-url [default: a built-in relay].
     #[arg(long, value_name = "ws://HOST:PORT", hide_env_values = true)]
     pub(crate) relay_url: Option<RelayUrl>,
@@ -56,17 +65,24 @@ pub(crate) struct GatewayOptions {
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true, default_value_t = OtherKinds::Refuse)]
     pub(crate) other_kinds: OtherKinds,
     #[command(flatten)]
-    pub(crate) times: TimeOptions,
-    #[command(flatten)]
     redis: RedisOptions,
     #[command(flatten)]
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
-    pub(crate) server_limits: ServerLimits,
+    pub(crate) live: LiveOptions,
+}
+
+/// The options that change with the configuration file while the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Args)]
+pub(crate) struct LiveOptions {
+    #[command(flatten)]
+    pub(crate) times: TimeOptions,
+    #[command(flatten)]
+    pub(crate) server: ServerLimits,
     #[command(flatten)]
     pub(crate) maintenance: MaintenanceOptions,
     #[command(flatten)]
-    pub(crate) held_limits: Limits,
+    pub(crate) held: Limits,
 }
 
 /// Where the server is, for its clients and its proxies.
@@ -92,7 +108,7 @@ pub(crate) struct ListenOptions {
 }
 
 /// Times and deadlines.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Args)]
 #[command(next_help_heading = "Times")]
 pub(crate) struct TimeOptions {
     /// How long an authorised state can still wake an expired announcement; 0: not at all.
@@ -113,6 +129,21 @@ pub(crate) struct TimeOptions {
     #[arg(long, value_name = "DAYS", value_parser = days(0..=DAYS_MAX),
           default_value_t = 90)]
     pub(crate) deleted_retention_days: u64,
+}
+
+impl LiveOptions {
+    /// Returns what a reconcile may do.
+    pub(crate) fn of_reconciles(&self) -> PlanSettings {
+        PlanSettings {
+            sleep_secs: self.times.sleep.as_secs(),
+            pull_requests: self.server.of_pull_requests(),
+        }
+    }
+
+    /// Returns for how many seconds data without an announcement is kept.
+    pub(crate) fn deleted_retention_secs(&self) -> u64 {
+        self.times.deleted_retention_days * DAY_SECS
+    }
 }
 
 impl ListenOptions {
@@ -136,6 +167,16 @@ impl GatewayOptions {
         self.redis_url
             .as_ref()
             .map(|urls| self.redis.settings(urls, REDIS_CALL))
+    }
+
+    /// Returns the limits of the built-in relay.
+    pub(crate) fn of_relay(&self) -> RelayLimits {
+        // LMDB takes whole pages of memory, of at most 64 KiB.
+        let pages = self.relay_database_bytes_max.0.next_multiple_of(64 << 10);
+        RelayLimits {
+            database_bytes_max: usize::try_from(pages).unwrap_or(usize::MAX),
+            ..self.live.server.of_relay()
+        }
     }
 
     /// Adds the errors of options whose values are valid one by one.
@@ -172,6 +213,8 @@ pub(super) fn networks(text: &str) -> Result<TrustedProxies, Expected> {
         _ => text.parse(),
     }
 }
+
+const DAY_SECS: u64 = 86_400;
 
 /// Of the repositories.
 pub(super) const DATA_DIR: &str = "./grasp-data";

@@ -15,13 +15,13 @@ use crate::fairness::shares::ShareLimits;
 use crate::fetch::limits::UploadPackLimits;
 use crate::fetch::reader::CACHE_BYTES_MAX;
 use crate::git::command::GIT_COMMANDS_MAX;
-use crate::http::client_address::TrustedProxies;
-use crate::http::server::ConnectionLimits;
+use crate::http::connections::ConnectionLimits;
+use crate::push::receive::ReceiveTimes;
 use crate::repositories::disk_use::DiskLimits;
 use crate::repositories::pack::IngestLimits;
 
 /// The load that the server accepts at the same time, and the cost of one request.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Args)]
 #[command(next_help_heading = "Limits of the server")]
 pub(crate) struct ServerLimits {
     /// Maximum number of connections; further ones wait to be accepted.
@@ -98,12 +98,6 @@ pub(crate) struct ServerLimits {
     /// Minimum free bytes of the disk: below it pushes are refused.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.free_min))]
     pub(crate) disk_free_min: ByteCount,
-    /// Maximum bytes of the built-in relay's database. Of the last sixteenth a quarter is left for events that this
-    /// server publishes, another for deletions too, and the rest for its deletions, and for its announcements and
-    /// states of up to 256 KiB on the disk.
-    #[arg(long, value_name = "BYTES",
-          default_value_t = ByteCount(RelayLimits::default().database_bytes_max as u64))]
-    pub(crate) relay_database_bytes_max: ByteCount,
     /// Maximum bytes that the built-in relay stores or holds for one address in a day, counted as they stand on the
     /// disk. Small announcements and states may take as much again. A restart begins the day again.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(RelayLimits::default().stored_bytes_per_day_max))]
@@ -136,13 +130,11 @@ impl ServerLimits {
         }
     }
 
-    /// Returns the limits of the built-in relay.
+    /// Returns the limits of the built-in relay, but for the size of its database.
     pub(crate) fn of_relay(&self) -> RelayLimits {
-        // LMDB takes whole pages of memory, of at most 64 KiB.
-        let pages = self.relay_database_bytes_max.0.next_multiple_of(64 << 10);
         RelayLimits {
-            database_bytes_max: usize::try_from(pages).unwrap_or(usize::MAX),
             stored_bytes_per_day_max: self.relay_stored_per_day_max.0,
+            connections_max: self.websockets_max + OWN_RELAY_CONNECTIONS,
             ..RelayLimits::default()
         }
     }
@@ -174,10 +166,18 @@ impl ServerLimits {
     }
 
     /// Returns how slow a client may be.
-    pub(crate) fn least_rate(&self) -> LeastRate {
+    fn least_rate(&self) -> LeastRate {
         LeastRate {
             bytes_per_sec: self.transfer_rate_min.0,
             grace: *self.transfer_grace,
+        }
+    }
+
+    /// Returns how long a push may take.
+    pub(crate) fn of_receiving(&self) -> ReceiveTimes {
+        ReceiveTimes {
+            least_rate: self.least_rate(),
+            check_wait: *self.upload_wait,
         }
     }
 
@@ -195,16 +195,18 @@ impl ServerLimits {
         }
     }
 
-    /// Returns how many connections there may be, and whose are not counted.
-    pub(crate) fn of_connections(&self, trusted_proxies: TrustedProxies) -> ConnectionLimits {
+    /// Returns how many connections there may be.
+    pub(crate) fn of_connections(&self) -> ConnectionLimits {
         ConnectionLimits {
             connections_max: self.connections_max,
             per_address_max: self.connections_per_address_max,
-            trusted_proxies,
             least_rate: self.least_rate(),
         }
     }
 }
+
+/// Connections of the gateway itself to the built-in relay: as few as one for each look-up or publication at a time.
+const OWN_RELAY_CONNECTIONS: usize = 64;
 
 /// Highest number of things at the same time: no machine has more descriptors.
 const AT_ONCE_MAX: usize = 1_000_000;
@@ -266,15 +268,14 @@ mod tests {
             "--staged-per-repository-max=20",
             "--disk-free-min=21",
             "--fetch-cache-bytes-max=22",
-            "--relay-database-bytes-max=23MiB",
-            "--relay-stored-per-day-max=24",
+            "--relay-stored-per-day-max=23",
         ]);
 
-        let connections = limits.of_connections(TrustedProxies::default());
+        let connections = limits.of_connections();
         let (upload, fetches) = (limits.of_an_upload(), limits.of_fetches());
         assert_eq!((connections.connections_max, connections.per_address_max), (1, 2));
         assert_eq!((limits.uploads_max, fetches.children_max), (3, 4));
-        assert_eq!(*limits.upload_wait, Duration::from_secs(9));
+        assert_eq!(limits.of_receiving().check_wait, Duration::from_secs(9));
         assert_eq!((limits.websockets_max, limits.git_commands_max), (10, 11));
         let (transfers, rate) = (limits.of_transfers(), limits.least_rate());
         assert_eq!((transfers.claims_max, transfers.bytes_max), (12, 13 << 10));
@@ -288,8 +289,8 @@ mod tests {
         assert_eq!((fetches.disk_free_min, fetches.kept_bytes_max), (21, 22));
         let relay = limits.of_relay();
         assert_eq!(
-            (relay.database_bytes_max, relay.stored_bytes_per_day_max),
-            (23 << 20, 24)
+            (relay.stored_bytes_per_day_max, relay.connections_max),
+            (23, 10 + OWN_RELAY_CONNECTIONS)
         );
         assert_eq!((upload.pack_bytes_max, upload.objects_max), (5 << 10, 6));
         assert_eq!((upload.memory_bytes_max, fetches.memory_bytes_max), (7, 8));

@@ -186,7 +186,8 @@ async fn record(
     pusher: IpAddr,
     loaded: &mut Loaded,
 ) -> Result<(), PushError> {
-    let (purgatory, hold_secs) = (&reconciler.loader.purgatory, reconciler.hold_secs);
+    let purgatory = &reconciler.loader.purgatory;
+    let hold_secs = purgatory.hold_secs();
     let recorded = unknown.iter().map(|staged| {
         let (event_id, coordinate) = (&staged.event_id, &staged.coordinate);
         purgatory.put_placeholder(event_id, coordinate, staged.commit_oid, hold_secs, Some(pusher))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nostr::event::EventId;
+use shared::live::Live;
 use shared::purgatory::Leased;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use crate::reconcile::publish::Publication;
 pub(crate) struct PushPublisher {
     pub(crate) reconciler: Arc<Reconciler>,
     /// For how long a push waits until its events are served.
-    pub(crate) release_wait: Duration,
+    pub(crate) release_wait: Live<Duration>,
     /// Where publications run, which outlive a push that waits no longer.
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
@@ -31,7 +32,7 @@ impl PushPublisher {
         if leased.is_empty() && others.is_empty() {
             return None;
         }
-        let deadline = Instant::now() + self.release_wait;
+        let deadline = Instant::now() + self.release_wait.get();
         let reconciler = Arc::clone(&self.reconciler);
         // In a task of its own: it finishes, however long the push waits.
         let own = self

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nostr::event::EventId;
+use shared::live::Live;
 use shared::nip34::Coordinate;
 use shared::purgatory::PlaceholderLimit;
 use shared::purgatory::PlaceholderOutcome;
@@ -48,13 +49,17 @@ pub(crate) struct Receiver {
     /// Received packs that are not yet checked, by address.
     pub(crate) incoming: Shares,
     pub(crate) received_bytes: Meter<1>,
-    pub(crate) least_rate: LeastRate,
+    pub(crate) times: Live<ReceiveTimes>,
     /// What the check of a pack needs.
     pub(crate) checks: Slots,
+}
+
+/// How long a push may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReceiveTimes {
+    pub(crate) least_rate: LeastRate,
     /// For how long a pack that is here waits for its check.
     pub(crate) check_wait: Duration,
-    /// For how long a push extends its events, in seconds.
-    pub(crate) hold_secs: u64,
 }
 
 /// A pack of which every byte is here and nothing is checked.
@@ -171,7 +176,8 @@ impl Receiver {
         body: &mut Body,
     ) -> Result<Option<Pack>, ReceiveError> {
         if !request.list.expects_pack() {
-            let ended = pack_start.is_empty() && self.least_rate.begin().wait(body.read_u8()).await?.is_err();
+            let ended =
+                pack_start.is_empty() && self.times.get().least_rate.begin().wait(body.read_u8()).await?.is_err();
             return if ended {
                 Ok(None)
             } else {
@@ -200,7 +206,7 @@ impl Receiver {
             duration_max: limits.duration_max,
         };
         let mut pack = BodyReader::new(Cursor::new(pack_start).chain(body), limits);
-        let mut patience = self.least_rate.begin();
+        let mut patience = self.times.get().least_rate.begin();
         while let Some(bytes) = patience.wait(pack.next()).await?? {
             patience.moved(bytes.len());
             claim.grow(bytes.len() as u64)?;
@@ -239,8 +245,9 @@ impl Receiver {
         decision: &PushDecision,
     ) -> Result<Option<Received>, ReceiveError> {
         let Some(pack) = pack else { return Ok(None) };
+        let check_wait = self.times.get().check_wait;
         let slot = tokio::select! {
-            slot = timeout(self.check_wait, self.checks.acquire(pack.pusher)) => slot.map_err(|_| ReceiveError::Busy)?,
+            slot = timeout(check_wait, self.checks.acquire(pack.pusher)) => slot.map_err(|_| ReceiveError::Busy)?,
             () = pack.claim.ended() => return Err(ReceiveError::AllInUse),
         };
         pack.claim.keep()?;
@@ -263,7 +270,7 @@ impl Receiver {
         let incoming = incoming(&request.coordinate, decision, Some(&object_dir));
         // Beside each other: a small push waits for nothing else here.
         let room = async { Ok(self.repositories.disk_use().check(incoming).await?) };
-        let sorted = Received::sort(quarantine, kept, decision.tips(), decision.allowed_tips(), limits);
+        let sorted = Received::sort(quarantine, kept, decision.tips(), decision.allowed_tips(), &limits);
         let sorted = async { Ok::<_, ReceiveError>(sorted.await?) };
         let ((), received) = tokio::try_join!(room, sorted)?;
         drop(slot);
@@ -273,7 +280,7 @@ impl Receiver {
     /// Does some work, and extends the deadlines of these events until it is done: a large push does not lose its
     /// events on the way.
     pub(super) async fn extending<T>(&self, event_ids: &BTreeSet<EventId>, work: impl Future<Output = T>) -> T {
-        let every = Duration::from_secs((self.hold_secs / 6).max(1));
+        let every = Duration::from_secs((self.purgatory.hold_secs() / 6).max(1));
         let mut extensions = tokio::time::interval_at(Instant::now() + every, every);
         extensions.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(work);
@@ -289,7 +296,7 @@ impl Receiver {
         if event_ids.is_empty() {
             return;
         }
-        if let Err(error) = self.purgatory.extend(event_ids, self.hold_secs).await {
+        if let Err(error) = self.purgatory.extend(event_ids, self.purgatory.hold_secs()).await {
             // The push continues: whether it still has its events is decided at its end.
             tracing::warn!(error = logged(&error), "cannot extend the deadlines of a push's events");
         }
@@ -379,11 +386,12 @@ mod tests {
                     claims_max: 1,
                     bytes_max: 1 << 20,
                 }),
-                least_rate,
+                times: Live::new(ReceiveTimes {
+                    least_rate,
+                    check_wait: brief,
+                }),
                 received_bytes: Meter::default(),
                 checks: Slots::new(1),
-                check_wait: brief,
-                hold_secs: 60,
             };
             let mut body: Body = Box::pin(CutOff {
                 start: b"PACK\0\0\0\x02\0\0\0\x01",

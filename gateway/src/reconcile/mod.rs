@@ -17,6 +17,7 @@ pub(crate) mod reconciled;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use shared::live::Live;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
@@ -62,10 +63,8 @@ pub(crate) struct Reconciler {
     pub(crate) known_events: KnownEvents,
     /// Which PRs have refs here.
     pub(crate) pull_request_events: PullRequestEvents,
-    /// For how long events are held, in seconds.
-    pub(crate) hold_secs: u64,
     /// How long things last and how much there may be.
-    pub(crate) settings: PlanSettings,
+    pub(crate) settings: Live<PlanSettings>,
 }
 
 /// Facts that were read under the lock of their coordinates, and the changes that they include.
@@ -146,7 +145,7 @@ impl Reconciler {
         disk.uninstallable.extend(attempts.uninstallable.iter().cloned());
         let mut considered = disk.clone();
         considered.broken.extend(attempts.left.iter().cloned());
-        let mut plan = plan(facts, &considered, &self.settings);
+        let mut plan = plan(facts, &considered, &self.settings.get());
         plan.confine_to(locked.coordinates());
         (plan, disk)
     }
@@ -233,7 +232,7 @@ impl Reconciler {
         reconciled: &mut Reconciled,
     ) -> Result<(), ReconcileError> {
         let purgatory = &self.loader.purgatory;
-        end_and_expire(purgatory, facts, plan, self.hold_secs).await?;
+        end_and_expire(purgatory, facts, plan).await?;
         note_remaining(purgatory, facts, plan).await?;
         reconciled.still_staged = unstage(locked, plan).await;
         reconciled.broken.extend(end_parts(locked, plan).await);

@@ -41,11 +41,10 @@ pub(super) async fn end_and_expire(
     purgatory: &Purgatory,
     facts: &Facts,
     plan: &mut Plan,
-    hold_secs: u64,
 ) -> Result<(), PurgatoryError> {
     // An entry that nothing decides about must not end by itself meanwhile.
     if !plan.undecided.is_empty() {
-        purgatory.extend(&plan.undecided, hold_secs).await?;
+        purgatory.extend(&plan.undecided, purgatory.hold_secs()).await?;
     }
     if !plan.ended.is_empty() {
         purgatory.end(&plan.ended).await?;

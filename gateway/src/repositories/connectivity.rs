@@ -18,7 +18,8 @@ impl Repositories {
     /// git cannot be run, or reaches a limit of maintenance.
     pub(crate) async fn missing_objects(&self, coordinate: &Coordinate) -> Result<Vec<String>, RepositoryError> {
         let repository = self.at(coordinate);
-        let (command, deadline) = ("fsck", self.maintenance.duration_max);
+        let settings = self.maintenance.get();
+        let (command, deadline) = ("fsck", settings.duration_max);
         let git = repository.store().git().invoke(command);
         let git = git
             // What objects are made of was checked when they came.
@@ -26,7 +27,7 @@ impl Repositories {
             .arg("--no-dangling")
             .arg("--no-progress")
             .repository(repository.path())
-            .limits(self.maintenance.child_limits());
+            .limits(settings.child_limits());
         let child = git.spawn(Stdio::null())?;
         child.let_others_first();
         let output = ended(command, deadline, child.output(b"", PRINTED_BYTES_MAX, deadline).await)?;

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use nostr::key::PublicKey;
 use quick_cache::sync::Cache;
+use shared::live::Live;
 use shared::nip34::Coordinate;
 use shared::options::values::ByteCount;
 
@@ -86,7 +87,7 @@ pub(crate) enum NoRoom {
 #[derive(Debug)]
 pub(crate) struct DiskUse {
     layout: Layout,
-    limits: DiskLimits,
+    limits: Live<DiskLimits>,
     spare: Option<Arc<dyn Spare>>,
     owners: Cache<PublicKey, Measured>,
 }
@@ -108,10 +109,15 @@ impl DiskUse {
     pub(crate) fn new(layout: Layout, limits: DiskLimits, spare: Option<Arc<dyn Spare>>) -> Self {
         Self {
             layout,
-            limits,
+            limits: Live::new(limits),
             spare,
             owners: Cache::new(OWNERS_MAX),
         }
+    }
+
+    /// Returns the limits, which may change.
+    pub(crate) fn limits(&self) -> &Live<DiskLimits> {
+        &self.limits
     }
 
     /// Makes sure that there is room for a push, and counts a pack that is about to move in.
@@ -124,7 +130,7 @@ impl DiskUse {
             ..
         } = incoming;
         in_background(move || {
-            let (layout, limits) = (&this.layout, &this.limits);
+            let (layout, limits) = (&this.layout, this.limits.get());
             let bytes = packs.map_or(Ok(0), |packs| bytes_below(&packs))?;
             let exceeds = |used: u64, max: u64| used.saturating_add(bytes) > max;
             if !this.is_free(limits.free_min)? {
@@ -158,7 +164,7 @@ impl DiskUse {
     /// Whether so many bytes can be written while the required minimum stays free.
     pub(super) async fn has_room(self: &Arc<Self>, bytes: u64) -> Result<bool, FileError> {
         let this = Arc::clone(self);
-        in_background(move || this.is_free(this.limits.free_min.saturating_add(bytes))).await
+        in_background(move || this.is_free(this.limits.get().free_min.saturating_add(bytes))).await
     }
 
     /// Whether so many bytes are free, if necessary after `spare` was freed. Blocks.

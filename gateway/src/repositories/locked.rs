@@ -49,7 +49,7 @@ pub(crate) struct LockedRepositories<'r> {
     locked: Locked,
     locks: &'r Locks,
     store: &'r RepositoryStore,
-    limits: &'r IngestLimits,
+    limits: IngestLimits,
     placed: Placed,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct LockedRepository<'l> {
 }
 
 impl<'r> LockedRepositories<'r> {
-    pub(super) fn new(locked: Locked, locks: &'r Locks, store: &'r RepositoryStore, limits: &'r IngestLimits) -> Self {
+    pub(super) fn new(locked: Locked, locks: &'r Locks, store: &'r RepositoryStore, limits: IngestLimits) -> Self {
         Self {
             locked,
             locks,
@@ -100,7 +100,7 @@ impl<'r> LockedRepositories<'r> {
         }
         Ok(LockedRepository {
             repository: self.store.at(coordinate),
-            limits: self.limits,
+            limits: &self.limits,
             placed: &self.placed,
         })
     }

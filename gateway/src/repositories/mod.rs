@@ -55,6 +55,7 @@ use std::sync::Arc;
 use nostr::key::PublicKey;
 use shared::git::ObjectKind;
 use shared::git::Oid;
+use shared::live::Live;
 use shared::nip34::Coordinate;
 use shared::rules::Access;
 use shared::rules::PushedState;
@@ -96,10 +97,10 @@ use crate::repositories::walk::WalkOf;
 pub(crate) struct Repositories {
     store: RepositoryStore,
     locks: Arc<Locks>,
-    limits: IngestLimits,
+    limits: Live<IngestLimits>,
     disk_use: Arc<DiskUse>,
     expected: ExpectedPushes,
-    maintenance: MaintenanceSettings,
+    maintenance: Live<MaintenanceSettings>,
 }
 
 impl Repositories {
@@ -109,9 +110,9 @@ impl Repositories {
             locks: Arc::new(Locks::new(store.layout().clone())),
             disk_use: Arc::new(DiskUse::new(store.layout().clone(), DiskLimits::DEFAULT, None)),
             expected: ExpectedPushes::default(),
-            maintenance: MaintenanceSettings::DEFAULT,
+            maintenance: Live::new(MaintenanceSettings::DEFAULT),
             store,
-            limits,
+            limits: Live::new(limits),
         }
     }
 
@@ -122,7 +123,15 @@ impl Repositories {
     }
 
     pub(crate) fn with_maintenance(self, maintenance: MaintenanceSettings) -> Self {
+        let maintenance = Live::new(maintenance);
         Self { maintenance, ..self }
+    }
+
+    /// Changes what a push into one may cost, how much of the disk they may take, and how they are maintained.
+    pub(crate) fn set_limits(&self, limits: IngestLimits, of_disk: DiskLimits, maintenance: MaintenanceSettings) {
+        self.limits.set(limits);
+        self.disk_use.limits().set(of_disk);
+        self.maintenance.set(maintenance);
     }
 
     pub(crate) fn touched(&self) -> &TouchedRepositories {
@@ -184,8 +193,12 @@ impl Repositories {
         self.store.git().commands_in_use()
     }
 
-    pub(crate) fn limits(&self) -> &IngestLimits {
-        &self.limits
+    pub(crate) fn set_git_commands_max(&self, count: usize) {
+        self.store.git().set_commands_max(count);
+    }
+
+    pub(crate) fn limits(&self) -> IngestLimits {
+        self.limits.get()
     }
 
     /// Waits for the locks of all these. The result is the only way to change them, and covers only them.
@@ -204,7 +217,7 @@ impl Repositories {
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
         let locked = self.locks.lock(coordinates.clone(), line).await?;
         finish_changes(&self.store, coordinates).await?;
-        Ok(LockedRepositories::new(locked, &self.locks, &self.store, &self.limits))
+        Ok(LockedRepositories::new(locked, &self.locks, &self.store, self.limits()))
     }
 
     /// Returns the repository of a coordinate, for reading; it need not be on disk.
@@ -241,11 +254,11 @@ impl Repositories {
 
     /// Makes ready for a push into a repository that is about to come, and waits until it has come, or does not.
     pub(crate) async fn expect_push(&self, coordinate: &Coordinate) {
-        self.expected.expect(&self.at(coordinate), &self.limits).await;
+        self.expected.expect(&self.at(coordinate), &self.limits()).await;
     }
 
     pub(crate) fn spool(&self) -> Spool {
-        Spool::new(self.store.layout().clone(), self.limits)
+        Spool::new(self.store.layout().clone(), self.limits())
     }
 
     /// Returns the kept parts of a state; `None`: there are none, or there is no such state.
@@ -283,7 +296,7 @@ impl Repositories {
             Some(Ready { quarantine, index_pack }) => (quarantine, Some(index_pack)),
             None => (Quarantine::open_beside(&repository, kept).await?, None),
         };
-        quarantine.ingest(index_pack, spool, &self.limits).await?;
+        quarantine.ingest(index_pack, spool, &self.limits()).await?;
         Ok(quarantine)
     }
 

@@ -4,14 +4,22 @@ use clap::Args;
 
 use crate::options::values::ByteCount;
 use crate::options::values::COUNT_MAX;
+use crate::options::values::HumanDuration;
+use crate::options::values::SECS_MAX;
 use crate::options::values::byte_count;
 use crate::options::values::number;
+use crate::options::values::seconds;
+use crate::options::values::secs;
 
 /// The limits of the purgatory. Bytes are those of the events as JSON; releasing events count only for the limits of a
 /// repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Limits of events that wait for git data")]
 pub struct Limits {
+    /// How long an event waits for its git data. Give both programs the same.
+    #[arg(long = "hold-secs", value_name = "SECS", value_parser = seconds(1..=SECS_MAX),
+          default_value_t = Self::DEFAULT.hold)]
+    pub hold: HumanDuration,
     /// Maximum bytes of one event that waits for its git data, as JSON.
     #[arg(long = "held-event-bytes-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.event_bytes_max).to_string())]
@@ -68,6 +76,8 @@ pub struct Limits {
 impl Limits {
     /// Room for a busy public server, some hundreds of megabytes of Redis at worst.
     pub const DEFAULT: Self = Self {
+        // GRASP-01 asks for 30 minutes.
+        hold: secs(1800),
         event_bytes_max: 512 << 10,
         entries_per_author_max: 1_000,
         bytes_per_author_max: 16 << 20,

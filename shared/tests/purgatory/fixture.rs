@@ -33,6 +33,7 @@ use shared::purgatory::Room;
 use crate::server::RedisServer;
 
 pub(crate) const LIMITS: Limits = Limits {
+    hold: Limits::DEFAULT.hold,
     event_bytes_max: 20_000,
     entries_per_author_max: 4,
     bytes_per_author_max: 30_000,

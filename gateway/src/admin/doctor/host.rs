@@ -112,7 +112,7 @@ pub(super) fn disk_space(patient: &Patient<'_>) -> Vec<Observation> {
         return Vec::new();
     };
     let free = found.f_bavail.saturating_mul(found.f_frsize);
-    let least = patient.options.server_limits.disk_free_min.0;
+    let least = patient.options.live.server.disk_free_min.0;
     let mend = "make room, or move data-dir to a larger disk";
     vec![if free < least {
         let text = format!("{free} bytes are free, less than disk-free-min ({least}): pushes are refused");
@@ -143,7 +143,7 @@ pub(super) async fn git(_patient: &Patient<'_>) -> Vec<Observation> {
 }
 
 pub(super) fn open_files(patient: &Patient<'_>) -> Vec<Observation> {
-    let needed = descriptors::needed(&patient.options.server_limits);
+    let needed = descriptors::needed(&patient.options.live.server);
     vec![match getrlimit(Resource::Nofile).maximum {
         Some(allowed) if allowed < needed => Observation::warning(
             format!("this shell allows {allowed}, and the limits of the server may need {needed}"),

@@ -44,7 +44,7 @@ fn judge(found: &UnmatchedLines) -> Observation {
     }
     match found.count {
         0 => Observation::well(text),
-        _ => Observation::warning(
+        _ => Observation::note(
             text,
             "correct the key or the name in that file, which is read again by itself; leave it if it is meant for \
              somebody who is still to come",

@@ -9,6 +9,8 @@ use serde_json::json;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
     Well,
+    /// It may be as meant, which only the operator knows.
+    Note,
     /// It works now, but may fail later or for some clients.
     Warning,
     Wrong,
@@ -26,6 +28,10 @@ pub(super) struct Observation {
 impl Observation {
     pub(super) fn well(text: impl Into<String>) -> Self {
         Self::new(Severity::Well, text, "")
+    }
+
+    pub(super) fn note(text: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self::new(Severity::Note, text, mend)
     }
 
     pub(super) fn warning(text: impl Into<String>, mend: impl Into<String>) -> Self {
@@ -56,6 +62,7 @@ impl Diagnosis {
         for (check, finding) in &self.0 {
             let mark = match finding.severity {
                 Severity::Well => "ok     ",
+                Severity::Note => "note   ",
                 Severity::Warning => "warning",
                 Severity::Wrong => "WRONG  ",
             };
@@ -81,6 +88,7 @@ impl Diagnosis {
         let rows = self.0.iter().map(|(check, finding)| {
             let severity = match finding.severity {
                 Severity::Well => "ok",
+                Severity::Note => "note",
                 Severity::Warning => "warning",
                 Severity::Wrong => "wrong",
             };
@@ -93,7 +101,7 @@ impl Diagnosis {
     pub(super) fn code(&self) -> ExitCode {
         let worst = self.0.iter().map(|(_, finding)| finding.severity).max();
         ExitCode::from(match worst.unwrap_or(Severity::Well) {
-            Severity::Well => 0,
+            Severity::Well | Severity::Note => 0,
             Severity::Wrong => 1,
             Severity::Warning => 2,
         })
@@ -107,6 +115,9 @@ mod tests {
     #[test]
     fn a_finding_has_its_mend_and_the_worst_decides_the_code() {
         let mut diagnosis = Diagnosis(vec![("disk", Observation::well("room"))]);
+        diagnosis
+            .0
+            .push(("lists", Observation::note("line 1 matches nobody", "correct it")));
         assert_eq!(diagnosis.code(), ExitCode::from(0));
         diagnosis
             .0
@@ -117,11 +128,12 @@ mod tests {
             text.contains("warning  clock: late by 5 s\n         mend: chronyc makestep\n"),
             "{text}"
         );
+        assert!(text.contains("note     lists: line 1"), "{text}");
         diagnosis.0.push(("redis", Observation::wrong("away", "")));
         assert_eq!(diagnosis.code(), ExitCode::from(1));
-        assert!(diagnosis.text().ends_with("3 checked, 1 wrong, 1 warnings\n"));
+        assert!(diagnosis.text().ends_with("4 checked, 1 wrong, 1 warnings\n"));
         assert_eq!(
-            serde_json::from_str::<Value>(&diagnosis.json()).unwrap()[2]["severity"],
+            serde_json::from_str::<Value>(&diagnosis.json()).unwrap()[3]["severity"],
             "wrong"
         );
     }

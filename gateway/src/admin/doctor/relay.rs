@@ -20,6 +20,7 @@ use crate::admin::doctor::probe::ProbeAnswer;
 use crate::admin::own_address::is_own;
 use crate::command_error::causes;
 use crate::redis_mends::mend_of;
+use crate::strfry_import::StrfryVersion;
 
 pub(super) async fn identity(patient: &Patient<'_>) -> Vec<Observation> {
     let (Some(loader), Some(url)) = (&patient.behind, &patient.options.relay_url) else {
@@ -65,6 +66,15 @@ fn judge(document: &Value) -> Observation {
                 "it accepts messages of at most {max} bytes; states of large repositories have up to {MESSAGE_BYTES}"
             ),
             "strfry.conf: relay.maxWebsocketPayloadSize as in strfry-config/strfry.conf, then: systemctl restart strfry",
+        );
+    }
+    // Not what is named after it. What it was built of may not be known.
+    let is_its_own = software.trim_end_matches(".git").ends_with("strfry");
+    let parsed = StrfryVersion::parse(&version).filter(|_| is_its_own);
+    if parsed.is_some_and(|version| version < StrfryVersion::MINIMUM) {
+        return Observation::wrong(
+            format!("it is strfry {version}; 1.1.0 or newer is needed"),
+            "install strfry 1.1.0 or newer, then: systemctl restart strfry",
         );
     }
     Observation::well(format!("strfry {version}"))
@@ -167,7 +177,7 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
     let Some(loader) = &patient.behind else {
         return Vec::new();
     };
-    let own = ToldSettings::of(loader, patient.options.rules.hold.as_secs());
+    let own = ToldSettings::of(loader);
     let Ok([gateway, plugin]) = reported(&loader.purgatory).await else {
         // It was named before.
         return Vec::new();
@@ -245,6 +255,15 @@ mod tests {
                 json!({"software": "git+https://github.com/hoytech/strfry.git", "version": "1.1.1"}),
                 Severity::Well,
             ),
+            (
+                json!({"software": "strfry", "version": "1.0.4-12-gabcdef0"}),
+                Severity::Wrong,
+            ),
+            (
+                json!({"software": "strfry", "version": "no-git-commits"}),
+                Severity::Well,
+            ),
+            (json!({"software": "strfry-grasp", "version": "0.1.0"}), Severity::Well),
             (
                 json!({"software": "strfry", "supported_grasps": ["GRASP-01"]}),
                 Severity::Wrong,

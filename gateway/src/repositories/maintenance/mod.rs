@@ -62,7 +62,7 @@ impl Repositories {
         let repository = self.at(coordinate);
         let path = repository.object_dir();
         let found = in_background(move || found_packs(&path)).await?;
-        let plan = plan(&found, effort, &self.maintenance);
+        let plan = plan(&found, effort, &self.maintenance.get());
         let refs = repository.loose_refs_to_pack().await?;
         if refs > 0 {
             let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
@@ -89,7 +89,7 @@ impl Repositories {
 
     /// Finds unreachable objects that can be removed; `None`: there are none.
     pub(crate) async fn find_removable(&self, coordinate: &Coordinate) -> Result<Option<Removable>, RepositoryError> {
-        find_removable(self.at(coordinate), &self.maintenance).await
+        find_removable(self.at(coordinate), &self.maintenance.get()).await
     }
 
     async fn renew(
@@ -99,7 +99,8 @@ impl Repositories {
         plan: &MaintenancePlan,
     ) -> Result<Maintained, RepositoryError> {
         let coordinate = repository.coordinate();
-        let workshop = Workshop::open(repository, found, &self.maintenance).await?;
+        let settings = self.maintenance.get();
+        let workshop = Workshop::open(repository, found, &settings).await?;
         let sorted = match plan.is_sorted {
             true => workshop.sort(found).await?,
             false => None,

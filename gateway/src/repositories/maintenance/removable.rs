@@ -264,7 +264,7 @@ mod tests {
 
         async fn push(&self, branch: &str, tip: Oid) {
             let from = [self.work.object_dir()];
-            copy_objects(&from, &[tip], &self.repository, self.all.limits())
+            copy_objects(&from, &[tip], &self.repository, &self.all.limits())
                 .await
                 .unwrap();
             self.set(branch, tip).await;
@@ -306,7 +306,7 @@ mod tests {
             let quarantine = Quarantine::open(&self.repository).await.unwrap();
             let mut spool = Spool::new(self.world.store.layout().clone(), IngestLimits::default());
             spool.push(&pack).await.unwrap();
-            quarantine.ingest(None, spool, self.all.limits()).await.unwrap();
+            quarantine.ingest(None, spool, &self.all.limits()).await.unwrap();
             quarantine
         }
 
@@ -395,7 +395,7 @@ mod tests {
             let locked = scene.all.lock(&[staged.coordinate.clone()].into()).await.unwrap();
             let received = scene.ingested("").await;
             let none = BTreeSet::new();
-            let received = Received::sort(received, None, none.clone(), none, scene.all.limits())
+            let received = Received::sort(received, None, none.clone(), none, &scene.all.limits())
                 .await
                 .unwrap();
             let locked = locked.repository(&staged.coordinate).unwrap();
@@ -422,7 +422,7 @@ mod tests {
                 let staged = staged(&scene, child);
                 let locked = scene.all.lock(&[staged.coordinate.clone()].into()).await.unwrap();
                 let tips = BTreeSet::from([child]);
-                let received = Received::sort(quarantine, None, tips.clone(), tips, scene.all.limits()).await;
+                let received = Received::sort(quarantine, None, tips.clone(), tips, &scene.all.limits()).await;
                 let locked = locked.repository(&staged.coordinate).unwrap();
                 locked.stage_whole(&staged, received.unwrap()).await.unwrap();
             } else {
@@ -449,7 +449,7 @@ mod tests {
             format!("{child}\n^{}\n", scene.reached[0]),
         ] {
             let quarantine = scene.ingested(&revs).await;
-            let sorted = Received::sort(quarantine, None, tips.clone(), tips.clone(), scene.all.limits()).await;
+            let sorted = Received::sort(quarantine, None, tips.clone(), tips.clone(), &scene.all.limits()).await;
             received.push(sorted.unwrap());
         }
         let found = scene.find().await.unwrap();

@@ -26,7 +26,6 @@ use ::redis::FromRedisValue;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 use parking_lot::Mutex;
-use parking_lot::RwLock;
 
 use self::argv::Argv;
 use self::clock_jumps::ClockJumps;
@@ -36,6 +35,7 @@ use self::memory::MemoryStore;
 use self::redis::RedisStore;
 use self::script::PurgatoryScript;
 use crate::git::Oid;
+use crate::live::Live;
 use crate::nip01::Deletion;
 use crate::nip34::Coordinate;
 use crate::purgatory::entry::Entry;
@@ -78,7 +78,7 @@ pub(crate) use self::source_group::source_group;
 #[derive(Clone)]
 pub struct Purgatory {
     backend: Backend,
-    limits: Arc<RwLock<Limits>>,
+    limits: Live<Limits>,
     /// Those of Redis: a test that gives a store in memory its clock gives it one that does not jump.
     clock_jumps: Arc<ClockJumps>,
     last_lease: Arc<Mutex<String>>,
@@ -332,7 +332,7 @@ impl Purgatory {
         let clock_jumps = Arc::default();
         Self {
             backend,
-            limits: Arc::new(RwLock::new(limits)),
+            limits: Live::new(limits),
             clock_jumps,
             last_lease: Arc::default(),
         }
@@ -349,15 +349,20 @@ impl Purgatory {
         let clock_jumps = Arc::default();
         Ok(Self {
             backend,
-            limits: Arc::new(RwLock::new(limits)),
+            limits: Live::new(limits),
             clock_jumps,
             last_lease: Arc::default(),
         })
     }
 
+    /// Returns how long an event is held, in seconds.
+    pub fn hold_secs(&self) -> u64 {
+        self.limits.get().hold.as_secs()
+    }
+
     /// Changes the limits, for all clones. What is held already stays.
     pub fn set_limits(&self, limits: Limits) {
-        *self.limits.write() = limits;
+        self.limits.set(limits);
     }
 
     /// Returns the problems that can lose held events or keep the server from being used.
@@ -398,7 +403,7 @@ impl Purgatory {
         decode: impl FnOnce(T) -> Result<A, Malformed>,
     ) -> Result<A, PurgatoryError> {
         let operation = script.name;
-        let argv = arguments(Argv::new(*self.limits.read()));
+        let argv = arguments(Argv::new(self.limits.get()));
         let answer = match &self.backend {
             Backend::Redis(redis) => redis.call(script, argv).await?,
             Backend::Memory(memory) => {

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
 use shared::nip34;
+use tests::clients::http;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::clients::nostr::sign;
@@ -74,16 +76,17 @@ async fn what_needs_a_restart_is_named_when_the_file_changes() {
         let data = folder.path().join("data");
         format!("bind = '127.0.0.1:0'\ndata-dir = '{}'\n{more}", data.display())
     };
-    let file = write(folder.path(), &settings("hold-secs = '30m'\n"));
+    let file = write(folder.path(), &settings("other-kinds = 'refuse'\n"));
     let gateway = serve(folder.path(), &[format!("--config={}", file.display())], &[]);
     let logged = async |text: &str| {
         eventually("it is logged", async || gateway.output().contains(text)).await;
     };
     logged("serving").await;
 
-    write(folder.path(), &settings("hold-secs = '31m'\ndrain-secs = 5\n"));
+    let changed = "other-kinds = 'accept'\ndrain-secs = 5\nmaintainer-mode = 'recursive'\n";
+    write(folder.path(), &settings(changed));
+    logged("keys=\"maintainer-mode, other-kinds\"").await;
     logged("which needs a restart").await;
-    logged("keys=\"drain-secs, hold-secs\"").await;
 
     write(folder.path(), &settings("hold-secs = 'never'\n"));
     logged("line 3: hold-secs is").await;
@@ -136,8 +139,64 @@ async fn limits_of_held_events_change_with_the_file() {
         write(folder.path(), &settings(most));
         eventually("it is applied", async || nostr.send(&announced(name)).await == held()).await;
     }
-    assert!(gateway.output().contains("the limits of held events are"));
+    assert!(gateway.output().contains("and is applied"));
     assert!(!gateway.output().contains("which needs a restart"));
+}
+
+/// All but those of held events waited for a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_server_change_with_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let [port, admin] = [free_port(), free_port()];
+    let (authority, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
+    let settings = |limits: &[(&str, usize)]| {
+        let data = folder.path().join("data");
+        let lines = limits.iter().map(|(key, value)| format!("{key} = {value}\n"));
+        let rest = format!(
+            "bind = '{authority}'\nadmin-bind = '{admin}'\ndata-dir = '{}'\n",
+            data.display()
+        );
+        rest + &lines.collect::<String>()
+    };
+    let file = write(
+        folder.path(),
+        &settings(&[("websockets-max", 1), ("connections-per-address-max", 2)]),
+    );
+    let gateway = serve(folder.path(), &[format!("--config={}", file.display())], &[]);
+    eventually("it serves", async || listens(port).await).await;
+    let url = format!("ws://{authority}");
+    let opens = async || NostrClient::try_connect(&url, Duration::from_secs(5)).await;
+    let first = opens().await.unwrap();
+    assert!(opens().await.is_err(), "one WebSocket may be open");
+
+    let more = [
+        ("websockets-max", 2),
+        ("connections-per-address-max", 3),
+        ("uploads-max", 5),
+        ("fetches-max", 6),
+    ];
+    write(folder.path(), &settings(&more));
+
+    eventually("a second may be", async || opens().await.is_ok()).await;
+    let metrics = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
+    for line in ["grasp_slots{work=\"check\"} 5\n", "grasp_slots{work=\"fetch\"} 6\n"] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let second = opens().await.unwrap();
+    let page = async || http::request(&authority, "GET / HTTP/1.1\r\n", b"").await.status;
+    assert_eq!(page().await, 200, "of its address it is the third connection");
+    write(
+        folder.path(),
+        &settings(&[("websockets-max", 2), ("connections-per-address-max", 2)]),
+    );
+    eventually("a third is too many again", async || page().await == 429).await;
+    drop((first, second));
+    eventually("those that are open leave room", async || page().await == 200).await;
+    assert!(
+        !gateway.output().contains("which needs a restart"),
+        "{}",
+        gateway.output()
+    );
 }
 
 /// The plugin reads what the gateway reads, and does not mind what only the gateway knows.
