@@ -128,7 +128,7 @@ impl RelayServer {
 async fn delete_expired(relay: Arc<Relay>) {
     let mut stop = relay.stop.clone();
     tokio::select! {
-        () = async { tokio::join!(relay.store.keep_deleting_expired(), relay.store.note_old_expirations()); } => {}
+        () = relay.store.keep_deleting_expired() => {}
         // An error means that the relay itself was dropped.
         _ = stop.wait_for(|stop| *stop) => {}
     }
