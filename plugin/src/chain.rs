@@ -102,7 +102,7 @@ impl Chain {
             (_, Considered::Answered(_) | Considered::Releasing) => false,
             (ChainScope::All, _) => true,
             (ChainScope::Others, Considered::Waits(_)) => false,
-            (ChainScope::Others, Considered::NotOurs | Considered::Deletes | Considered::Belongs(_)) => {
+            (ChainScope::Others, Considered::NotOurs | Considered::Deletes | Considered::Belongs) => {
                 !is_about_git(event)
             }
         }
@@ -114,7 +114,7 @@ impl Chain {
             .await
             .unwrap_or_else(|| match self.on_error {
                 OnError::Accept => Answer::Accept,
-                OnError::Refuse => Answer::Refuse(Refusal::Unavailable("the relay's own write policy").to_string()),
+                OnError::Refuse => Refusal::Unavailable("the relay's own write policy").into(),
             })
     }
 

@@ -66,6 +66,12 @@ impl Answer {
     }
 }
 
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(refusal.to_string())
+    }
+}
+
 /// The answer to a client whose event is held (GRASP-01, "Purgatory").
 pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrives";
 
@@ -139,14 +145,14 @@ pub enum Considered {
     /// A request to delete or to vanish.
     Deletes,
     /// It belongs to something served.
-    Belongs(References),
+    Belongs,
     /// It may wait: for its git data, or behind an event that waits for its own.
     Waits(Box<Hold>),
 }
 
 impl From<Refusal> for Considered {
     fn from(refusal: Refusal) -> Self {
-        Self::Answered(Answer::Refuse(refusal.to_string()))
+        Self::Answered(refusal.into())
     }
 }
 
@@ -162,12 +168,31 @@ impl WritePolicy {
         answer
     }
 
-    /// Counts an answer, and logs a refusal.
+    /// Counts an answer, and logs a refusal unless its source has many refused.
     pub fn note(&self, event: &Event, source: &str, answer: &Answer) {
         self.decisions.add(event.kind.as_u16(), answer.decision());
-        if let Answer::Refuse(reason) = answer {
-            self.log_refusal(event, source, reason);
+        let Answer::Refuse(reason) = answer else { return };
+        if !self.refusals.permits(source) {
+            return;
         }
+        let repositories = named_repositories(event);
+        tracing::info!(
+            event.id = %event.id,
+            event.kind = event.kind.as_u16(),
+            event.author = %event.pubkey,
+            repositories = excerpt(&repositories),
+            source = excerpt(source),
+            reason = excerpt(reason),
+            "event refused"
+        );
+        self.refusals.note(NotedRefusal {
+            request: event.id.to_hex(),
+            what: format!("event of kind {}", event.kind),
+            source: source.to_owned(),
+            author: event.pubkey.to_hex(),
+            repositories,
+            reason: reason.to_owned(),
+        });
     }
 
     /// Returns when an event that arrives now has to be answered.
@@ -203,11 +228,11 @@ impl WritePolicy {
     /// Accepts or holds an event that was considered before, unless something has changed meanwhile.
     pub async fn complete(&self, event: &Event, considered: Considered, deadline: Instant) -> Answer {
         match considered {
-            Considered::Releasing => {
+            Considered::Answered(answer) => answer,
+            Considered::Releasing | Considered::Belongs => {
                 self.recently_accepted.remember(References::of(event));
                 Answer::Accept
             }
-            Considered::Answered(answer) => answer,
             Considered::NotOurs => Answer::Accept,
             Considered::Deletes => {
                 let work = async { Ok(self.forget(event).await?) };
@@ -217,37 +242,9 @@ impl WritePolicy {
                 // It always passes: the relay keeps it, and each later decision reads it there.
                 Answer::Accept
             }
-            Considered::Belongs(references) => {
-                self.recently_accepted.remember(references);
-                Answer::Accept
-            }
             Considered::Waits(hold) => in_time(event, deadline, self.hold(event, *hold))
                 .await
-                .unwrap_or_else(|refusal| Answer::Refuse(refusal.to_string())),
-        }
-    }
-
-    /// Logs that an event was refused, unless its source has many refused.
-    pub fn log_refusal(&self, event: &Event, source: &str, reason: &str) {
-        if self.refusals.permits(source) {
-            let repositories = named_repositories(event);
-            tracing::info!(
-                event.id = %event.id,
-                event.kind = event.kind.as_u16(),
-                event.author = %event.pubkey,
-                repositories = excerpt(&repositories),
-                source = excerpt(source),
-                reason = excerpt(reason),
-                "event refused"
-            );
-            self.refusals.note(NotedRefusal {
-                request: event.id.to_hex(),
-                what: format!("event of kind {}", event.kind),
-                source: source.to_owned(),
-                author: event.pubkey.to_hex(),
-                repositories,
-                reason: reason.to_owned(),
-            });
+                .unwrap_or_else(Answer::from),
         }
     }
 
@@ -299,14 +296,9 @@ impl WritePolicy {
     /// left the purgatory, or have been accepted a moment ago.
     async fn consider_releasing(&self, after: &BTreeSet<EventId>) -> Result<Considered, FactsError> {
         let before = self.recently_accepted.others(after);
-        // The first is not asked about: only whether any of the others is here, in whatever status.
-        let is_early = match before.first() {
-            Some(first) => self.loader.purgatory.standing(first, &before).await?.is_any_here,
-            None => false,
-        };
-        Ok(match is_early {
-            true => Considered::Answered(Answer::Hold(HELD_MESSAGE.into())),
-            false => Considered::Releasing,
+        Ok(match self.loader.purgatory.entries(&before).await?.is_empty() {
+            true => Considered::Releasing,
+            false => Considered::Answered(Answer::Hold(HELD_MESSAGE.into())),
         })
     }
 
@@ -331,14 +323,14 @@ impl WritePolicy {
         }
         // A served event needs no purgatory.
         if is_related? {
-            return Ok(Considered::Belongs(references));
+            return Ok(Considered::Belongs);
         }
         let standing = standing?;
         let may_be_early = may_precede_its_pull_request(event) && !references.ids.is_empty();
         // An event that was in neither may have moved from the purgatory to the relay meanwhile.
         if !standing.is_any_here {
             if self.loader.is_related(event, &references).await? {
-                return Ok(Considered::Belongs(references));
+                return Ok(Considered::Belongs);
             }
             if !may_be_early {
                 return Ok(Refusal::Unrelated.into());
@@ -361,22 +353,28 @@ impl WritePolicy {
 
     async fn hold(&self, event: &Event, mut hold: Hold) -> Result<Answer, FactsError> {
         for _ in 0..ATTEMPTS_MAX {
-            let outcome = self.loader.purgatory.hold(&hold).await?;
-            if outcome != HoldOutcome::Absent {
-                return Ok(answer_to(outcome));
-            }
-            // The event that it refers to may be served by now.
-            match self.consider_related(event, &hold.source).await? {
-                Considered::Waits(again) => hold = *again,
-                Considered::Answered(answer) => return Ok(answer),
-                Considered::Belongs(_) | Considered::Releasing => {
-                    self.recently_accepted.remember(References::of(event));
-                    return Ok(Answer::Accept);
-                }
-                Considered::NotOurs | Considered::Deletes => return Ok(Answer::Accept),
-            }
+            return Ok(match self.loader.purgatory.hold(&hold).await? {
+                // Perhaps it was marked as releasing meanwhile: whoever did that publishes it.
+                HoldOutcome::Held | HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
+                HoldOutcome::Deleted => Refusal::Deleted.into(),
+                HoldOutcome::Replaced => Refusal::Replaced.into(),
+                HoldOutcome::Full(limit) => Refusal::Full(limit).into(),
+                // The event that it refers to may be served by now.
+                HoldOutcome::Absent => match self.consider_related(event, &hold.source).await? {
+                    Considered::Waits(again) => {
+                        hold = *again;
+                        continue;
+                    }
+                    Considered::Answered(answer) => answer,
+                    Considered::Belongs | Considered::Releasing => {
+                        self.recently_accepted.remember(References::of(event));
+                        Answer::Accept
+                    }
+                    Considered::NotOurs | Considered::Deletes => Answer::Accept,
+                },
+            });
         }
-        Ok(answer_to(HoldOutcome::Absent))
+        Ok(Refusal::Unavailable("what the event refers to").into())
     }
 
     /// Ends the events that a request to delete or to vanish covers.
@@ -439,17 +437,5 @@ fn hold_secs(event: &Event, now: u64, hold_secs: u64) -> u64 {
     match expiration(event) {
         Ok(Some(expiration)) => hold_secs.min(expiration.saturating_sub(now).max(1)),
         Ok(None) | Err(_) => hold_secs,
-    }
-}
-
-fn answer_to(outcome: HoldOutcome) -> Answer {
-    match outcome {
-        HoldOutcome::Held => Answer::Hold(HELD_MESSAGE.into()),
-        // Perhaps it was marked as releasing meanwhile: whoever did that publishes it.
-        HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
-        HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),
-        HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),
-        HoldOutcome::Absent => Answer::Refuse(Refusal::Unavailable("what the event refers to").to_string()),
-        HoldOutcome::Full(limit) => Answer::Refuse(Refusal::Full(limit).to_string()),
     }
 }

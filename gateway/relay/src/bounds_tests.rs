@@ -12,8 +12,6 @@ use nostr::event::Tag;
 use nostr::filter::Filter;
 use nostr::key::Keys;
 use nostr::types::Timestamp;
-use nostr_database::NostrDatabase;
-use nostr_lmdb::NostrLmdb;
 use serde_json::Value;
 use serde_json::json;
 use shared::relay_client::PublishOutcome;
@@ -246,49 +244,6 @@ async fn a_full_database_has_room_for_this_hosts_events_and_loses_none() {
         .await
         .unwrap();
     assert_eq!(found.len(), stored.len());
-}
-
-/// A build before these were noted left expired events to whoever read them by their ids.
-#[tokio::test]
-async fn events_of_an_earlier_build_are_deleted_when_they_have_expired() {
-    let directory = tempfile::tempdir().unwrap();
-    let database = NostrLmdb::builder(directory.path()).build().await.unwrap();
-    let event: Event = EventBuilder::new(Kind::TextNote, "")
-        .tag(Tag::parse(["expiration", "1000"]).unwrap())
-        .custom_created_at(Timestamp::from_secs(900))
-        .finalize(&Keys::generate())
-        .unwrap();
-    database.save_event(&event).await.unwrap();
-    assert_eq!(database.count(Filter::new()).await.unwrap(), 1);
-    drop(database);
-
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let limits = RelayLimits::default();
-    let relay = RelayServer::start(listener, directory.path(), AsAsked, limits)
-        .await
-        .unwrap();
-    let is_done =
-        || std::fs::read_to_string(directory.path().join("expirations/old-events")).is_ok_and(|text| text == "done");
-    let done = async {
-        while !is_done() {
-            tokio::task::yield_now().await;
-        }
-    };
-    within(done).await;
-    within(relay.stop()).await;
-
-    let store = crate::event_store::EventStore::open(directory.path(), 32 << 30)
-        .await
-        .unwrap();
-    let deleted = async {
-        while store.count_all().await != 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        () = store.keep_deleting_expired() => {}
-        () = within(deleted) => {}
-    }
 }
 
 /// An event of 77 KB with 5,000 tags takes 7.5 MB of the disk, and anybody could have any number of them stored.

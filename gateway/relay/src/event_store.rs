@@ -17,7 +17,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future;
@@ -38,7 +37,6 @@ use shared::nip01::tag_values;
 use tokio::sync::Semaphore;
 
 use crate::expirations::Expirations;
-use crate::old_expirations::OldExpirations;
 use crate::validate::is_expired;
 
 #[derive(Debug)]
@@ -49,7 +47,6 @@ pub(super) struct EventStore {
     /// Events are parsed by few readers at a time, whatever they wait for.
     parsers: Semaphore,
     expirations: Expirations,
-    directory: PathBuf,
     /// How many ids the database has returned.
     #[cfg(test)]
     found: std::sync::atomic::AtomicUsize,
@@ -71,7 +68,6 @@ impl EventStore {
             readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
             parsers: Semaphore::new(PARSERS_MAX),
             expirations: Expirations::open(&directory.join("expirations")).await?,
-            directory: directory.to_owned(),
             #[cfg(test)]
             found: std::sync::atomic::AtomicUsize::default(),
         })
@@ -145,21 +141,6 @@ impl EventStore {
         let expired: Vec<EventId> = expired.iter().map(|event| event.id).collect();
         self.delete(&expired).await?;
         Ok(live)
-    }
-
-    #[cfg(test)]
-    pub(super) async fn count_all(&self) -> usize {
-        self.database.count(Filter::new()).await.unwrap()
-    }
-
-    /// Notes when events expire that an earlier build stored, unless that is done.
-    pub(super) async fn note_old_expirations(&self) {
-        let walk = OldExpirations::resume(&self.database, &self.expirations, &self.directory.join("expirations"));
-        if let Some(walk) = walk
-            && let Err(error) = walk.note_all().await
-        {
-            tracing::error!(%error, "cannot note when old events expire: the next start continues");
-        }
     }
 
     /// Deletes events soon after they have expired, without end.

@@ -18,7 +18,6 @@ mod large_messages;
 mod limits;
 mod look_up_cost;
 mod message_bytes;
-mod old_expirations;
 mod outbound;
 mod policy;
 mod request_size;

@@ -157,7 +157,7 @@ impl LiveRelayLimits {
 async fn delete_expired(relay: Arc<Relay>) {
     let mut stop = relay.stop.clone();
     tokio::select! {
-        () = async { tokio::join!(relay.store.keep_deleting_expired(), relay.store.note_old_expirations()); } => {}
+        () = relay.store.keep_deleting_expired() => {}
         // An error means that the relay itself was dropped.
         _ = stop.wait_for(|stop| *stop) => {}
     }
