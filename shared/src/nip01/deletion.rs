@@ -8,8 +8,8 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use super::address::Address;
+use super::tags::memory_bytes;
 use super::tags::tag_values;
-use super::tags::text_bytes;
 use crate::nip34::ANNOUNCEMENT;
 use crate::nip34::DELETION;
 use crate::nip34::Defect;
@@ -62,15 +62,15 @@ impl Deletion {
 /// # Errors
 /// It is too long.
 pub fn check_vanish(request: &Event) -> Result<(), Defect> {
-    let bytes = text_bytes(request);
+    let bytes = memory_bytes(request);
     if bytes > VANISH_BYTES_MAX {
-        return Err(format!("a request to vanish has {bytes} bytes, more than {VANISH_BYTES_MAX}").into());
+        return Err(format!("a request to vanish takes {bytes} bytes of memory, more than {VANISH_BYTES_MAX}").into());
     }
     Ok(())
 }
 
-/// Most bytes of the content and the tags of a request to vanish.
-const VANISH_BYTES_MAX: usize = 8192;
+/// Most memory of a request to vanish: tags of few characters take many times their text.
+const VANISH_BYTES_MAX: usize = 32 << 10;
 
 /// What authors asked to delete (NIP-09), and which of them asked to vanish (NIP-62), to look up events in: each
 /// request is read once, however many events there are.

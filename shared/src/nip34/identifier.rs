@@ -9,7 +9,7 @@ use percent_encoding::AsciiSet;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
 
-use crate::nip01::first_value;
+use crate::nip01::tag_values;
 
 /// The identifier of a repository (its `d` tag): any text, spaces, emoji and `:` included.
 ///
@@ -35,9 +35,18 @@ impl From<&str> for Defect {
 }
 
 impl Identifier {
-    /// Reads the first `d` tag of an event.
+    /// Reads the `d` tag of an event.
+    ///
+    /// # Errors
+    /// It is none of a repository, or there are several. A relay finds an event by each of them, and takes the first for
+    /// the name of what it replaces: one author could have thousands of events under one identifier.
     pub fn of(event: &Event) -> Result<Self, Defect> {
-        first_value(event, "d").parse()
+        let mut values = tag_values(event, "d");
+        let (first, second) = (values.next().unwrap_or_default(), values.next());
+        match second {
+            None => first.parse(),
+            Some(_) => Err("has more than one d tag".into()),
+        }
     }
 
     /// Longest identifier, in bytes. strfry does not index a longer `d` and would take it for an empty one (strfry
@@ -85,6 +94,21 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nip34;
+    use crate::rules::tests::event;
+
+    #[test]
+    fn an_event_has_one_identifier() {
+        let of =
+            |tags: &[&[&str]]| Identifier::of(&event(1, nip34::STATE, 5, tags)).map_err(|defect| defect.to_string());
+
+        assert_eq!(of(&[&["d", "r"], &["t", "x"]]).unwrap().as_str(), "r");
+        assert_eq!(
+            of(&[&["d", "r"], &["d", "r"]]),
+            Err("has more than one d tag".to_owned())
+        );
+        assert!(of(&[]).unwrap_err().ends_with("is empty"));
+    }
 
     #[test]
     fn what_could_leave_a_directory_is_refused() {
