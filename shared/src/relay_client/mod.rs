@@ -6,6 +6,7 @@
 
 mod address;
 mod connection;
+mod crowded;
 mod error;
 mod information;
 mod message;
@@ -34,6 +35,7 @@ pub use address::RelayUrlError;
 use connection::PUBLISHES_MAX;
 use connection::QUERIES_MAX;
 use connection::RelayConnection;
+use crowded::CrowdedTags;
 pub use error::RelayError;
 pub use outcome::PublishOutcome;
 pub use own_mark::SENDER_HEADER;
@@ -55,6 +57,7 @@ struct ClientInner {
     timeout: Duration,
     connection: Mutex<Option<Arc<RelayConnection>>>,
     queries: Semaphore,
+    crowded: CrowdedTags,
     publishes: Semaphore,
     runtime: ConnectionsRuntime,
     /// Whether the relay has not answered the last question, and is not asked until it does; `None`: each question
@@ -83,6 +86,7 @@ impl RelayClient {
                 timeout,
                 connection: Mutex::new(None),
                 queries: Semaphore::new(QUERIES_MAX),
+                crowded: CrowdedTags::default(),
                 publishes: Semaphore::new(PUBLISHES_MAX),
                 runtime: ConnectionsRuntime::current(),
                 silent,
@@ -124,7 +128,8 @@ impl RelayClient {
     /// # Errors
     /// The relay did not answer in full, or there are more ([`RelayError::TooMany`]).
     pub async fn query_up_to(&self, filters: Vec<Filter>, events_max: usize) -> Result<Vec<Event>, RelayError> {
-        let query = |connection| query::query(connection, &filters, events_max, usize::MAX);
+        let crowded = &self.inner.crowded;
+        let query = |connection| query::query(connection, crowded, &filters, events_max, usize::MAX);
         self.ask(&self.inner.queries, query).await
     }
 
@@ -134,7 +139,8 @@ impl RelayClient {
     /// # Errors
     /// The relay did not answer in full, or there is more ([`RelayError::TooLarge`]).
     pub async fn query_within(&self, bytes_max: usize, filters: Vec<Filter>) -> Result<Vec<Event>, RelayError> {
-        let query = |connection| query::query(connection, &filters, usize::MAX, bytes_max);
+        let crowded = &self.inner.crowded;
+        let query = |connection| query::query(connection, crowded, &filters, usize::MAX, bytes_max);
         self.ask(&self.inner.queries, query).await
     }
 
@@ -150,7 +156,8 @@ impl RelayClient {
         few: Filter,
         count: usize,
     ) -> Result<Option<Vec<Event>>, RelayError> {
-        let query_with = |connection| query::query_with(connection, &filters, &few, count);
+        let crowded = &self.inner.crowded;
+        let query_with = |connection| query::query_with(connection, crowded, &filters, &few, count);
         self.ask(&self.inner.queries, query_with).await
     }
 

@@ -10,6 +10,7 @@ use nostr::filter::MatchEventOptions;
 use nostr::key::PublicKey;
 
 use super::connection::RelayConnection;
+use super::crowded::CrowdedTags;
 use super::error::RelayError;
 use super::page::is_few;
 use crate::nip01::memory_bytes;
@@ -18,21 +19,29 @@ use crate::nip01::memory_bytes;
 /// `events_max` events, and all of these may have `bytes_max`.
 pub(super) async fn query(
     connection: Arc<RelayConnection>,
+    crowded: &CrowdedTags,
     filters: &[Filter],
     events_max: usize,
     bytes_max: usize,
 ) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
+    let instead = crowded.without(filters);
     let mut found = FoundEvents::within(bytes_max);
-    for filters in requests(filters) {
+    found.only = instead.as_ref().map(|_| filters);
+    for filters in requests(instead.as_deref().unwrap_or(filters)) {
         if let [filter] = filters {
-            add_all_in_parts(&connection, filter, events_max, &mut found).await?;
+            let query = crowded.begin(filters);
+            let pages = add_all_in_parts(&connection, filter, events_max, &mut found).await;
+            query.end(&found.events);
+            pages?;
             continue;
         }
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
+        let query = crowded.begin(filters);
         match connection.page_within(found.left(), &request, page_size).await {
             // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
             Ok(page) if page.is_short(page_size) => {
+                query.end(&page.events);
                 found.add(page.events)?;
                 continue;
             }
@@ -50,22 +59,29 @@ pub(super) async fn query(
 /// more.
 pub(super) async fn query_with(
     connection: Arc<RelayConnection>,
+    crowded: &CrowdedTags,
     filters: &[Filter],
     few: &Filter,
     count: usize,
 ) -> Result<Option<Vec<Event>>, RelayError> {
     let page_size = connection.page_size();
-    let limited = filters.iter().cloned().map(|filter| filter.limit(page_size));
+    let instead = crowded.without(filters);
+    let limited = instead.as_deref().unwrap_or(filters).iter().cloned();
+    let limited = limited.map(|filter| filter.limit(page_size));
     let together: Vec<Filter> = limited.chain([few.clone().limit(count)]).collect();
     if requests(&together).len() > 1 {
         return Ok(None);
     }
+    let query = crowded.begin(&together);
     match connection.page_within(FEW_BYTES_MAX, &together, page_size).await {
         Ok(page) if page.is_short(page_size) => {
+            query.end(&page.events);
             let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
             // What is not valid may be either.
             let few_received = page.received - page.events.iter().filter(is_other).count();
+            let wanted: Vec<Filter> = filters.iter().chain([few]).cloned().collect();
             let mut found = FoundEvents::within(usize::MAX);
+            found.only = instead.map(|_| wanted.as_slice());
             found.add(page.events)?;
             Ok(is_few(few_received, count).then_some(found.events))
         }
@@ -166,7 +182,7 @@ async fn add_all_in_parts(
     connection: &RelayConnection,
     filter: &Filter,
     events_max: usize,
-    found: &mut FoundEvents,
+    found: &mut FoundEvents<'_>,
 ) -> Result<(), RelayError> {
     let mut parts = vec![filter.clone()];
     while let Some(part) = parts.pop() {
@@ -197,7 +213,7 @@ async fn add_all_of(
     connection: &RelayConnection,
     filter: &Filter,
     events_max: usize,
-    found: &mut FoundEvents,
+    found: &mut FoundEvents<'_>,
 ) -> Result<(), RelayError> {
     let page_size = connection.page_size();
     let mut request = filter.clone().limit(page_size);
@@ -219,16 +235,19 @@ async fn add_all_of(
 
 /// Events, each once.
 #[derive(Debug)]
-struct FoundEvents {
+struct FoundEvents<'f> {
+    /// Those that match one of these; `None`: all.
+    only: Option<&'f [Filter]>,
     events: Vec<Event>,
     ids: HashSet<EventId>,
     bytes: usize,
     bytes_max: usize,
 }
 
-impl FoundEvents {
+impl FoundEvents<'_> {
     fn within(bytes_max: usize) -> Self {
         Self {
+            only: None,
             events: Vec::new(),
             ids: HashSet::new(),
             bytes: 0,
@@ -242,8 +261,13 @@ impl FoundEvents {
     }
 
     fn add(&mut self, events: Vec<Event>) -> Result<(), RelayError> {
+        let matches = |filter: &Filter, event: &Event| filter.match_event(event, MatchEventOptions::new());
+        let is_wanted = |event: &Event| {
+            let only = self.only.as_ref();
+            only.is_none_or(|filters| filters.iter().any(|filter| matches(filter, event)))
+        };
         for event in events {
-            if self.ids.insert(event.id) {
+            if is_wanted(&event) && self.ids.insert(event.id) {
                 self.bytes += memory_bytes(&event);
                 self.events.push(event);
             }

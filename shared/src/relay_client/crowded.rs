@@ -1,0 +1,131 @@
+//! Tags that so many events have that a relay needs long to walk through them. strfry looks up a filter with a tag by
+//! the tag alone, whatever authors and kinds it names (strfry `DBQuery.h`), and anybody can publish events with the `d`
+//! of another's repository. Without the tag it looks the same filter up by its authors and kinds.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use nostr::event::Event;
+use nostr::filter::Filter;
+use nostr::filter::SingleLetterTag;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::nip01::memory_bytes;
+
+/// The tags that took long, each with when that is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct CrowdedTags(Mutex<HashMap<Tag, Instant>>);
+
+type Tag = (SingleLetterTag, String);
+
+/// What a relay is asked by some filters with tags, and since when. Dropped without an answer, it took long if it did
+/// until then.
+#[derive(Debug)]
+pub(super) struct TagQuery<'c> {
+    crowded: &'c CrowdedTags,
+    tags: Vec<Tag>,
+    begun: Instant,
+}
+
+impl CrowdedTags {
+    /// Returns what to ask instead of `filters`, if tags are crowded: the same by authors and kinds alone. The answer has
+    /// events of these authors that match none of `filters`.
+    pub(super) fn without(&self, filters: &[Filter]) -> Option<Vec<Filter>> {
+        let crowded = self.0.lock();
+        let is_crowded = |tag: Tag| crowded.get(&tag).is_some_and(|until| *until > Instant::now());
+        let is_to_change = |filter: &Filter| has_authors_and_kinds(filter) && tags(filter).any(is_crowded);
+        if crowded.is_empty() || !filters.iter().any(is_to_change) {
+            return None;
+        }
+        let mut asked = filters.to_vec();
+        let changed = asked.iter_mut().filter(|filter| is_to_change(filter));
+        changed.for_each(|filter| filter.generic_tags.clear());
+        Some(asked)
+    }
+
+    pub(super) fn begin(&self, filters: &[Filter]) -> TagQuery<'_> {
+        let filters = filters.iter().filter(|filter| has_authors_and_kinds(filter));
+        TagQuery {
+            crowded: self,
+            tags: filters.flat_map(tags).collect(),
+            begun: Instant::now(),
+        }
+    }
+}
+
+impl TagQuery<'_> {
+    /// Takes the answer. One with much in it may take long.
+    pub(super) fn end(mut self, events: &[Event]) {
+        if events.iter().map(memory_bytes).sum::<usize>() > SMALL_BYTES {
+            self.tags.clear();
+        }
+    }
+}
+
+impl Drop for TagQuery<'_> {
+    fn drop(&mut self) {
+        if self.tags.is_empty() || self.begun.elapsed() < LONG {
+            return;
+        }
+        let mut crowded = self.crowded.0.lock();
+        if crowded.len() >= CROWDED_MAX {
+            crowded.retain(|_, until| *until > Instant::now());
+        }
+        let until = Instant::now() + CROWDED;
+        let room = CROWDED_MAX.saturating_sub(crowded.len());
+        for tag in self.tags.drain(..).take(room) {
+            tracing::debug!(tag.name = %tag.0, tag.value = tag.1, "many events have this tag: ask by author");
+            crowded.insert(tag, until);
+        }
+    }
+}
+
+fn has_authors_and_kinds(filter: &Filter) -> bool {
+    filter.ids.is_none() && filter.authors.is_some() && filter.kinds.is_some()
+}
+
+fn tags(filter: &Filter) -> impl Iterator<Item = Tag> {
+    let tags = filter.generic_tags.iter();
+    tags.flat_map(|(name, values)| values.iter().map(|value| (*name, value.clone())))
+}
+
+/// From here on an answer took long, if it is small.
+const LONG: Duration = Duration::from_millis(50);
+const SMALL_BYTES: usize = 64 << 10;
+/// For how long a tag counts as crowded: the events of its authors that are read instead may be many.
+const CROWDED: Duration = Duration::from_secs(600);
+/// Tags that count as crowded at a time. Each took long before it did.
+const CROWDED_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::Kind;
+    use nostr::key::Keys;
+
+    use super::*;
+
+    #[test]
+    fn a_tag_that_took_long_is_asked_by_author_for_a_while() {
+        let crowded = CrowdedTags::default();
+        let author = Keys::generate().public_key();
+        let by_author = Filter::new().author(author).kind(Kind::from_u16(30618));
+        let filters = [
+            by_author.clone().identifier("crowded"),
+            Filter::new().identifier("anybody's"),
+        ];
+
+        drop(crowded.begin(&filters));
+        assert_eq!(crowded.without(&filters), None, "it took no time");
+        let mut query = crowded.begin(&filters);
+        query.begun -= LONG;
+        drop(query);
+
+        let asked = crowded.without(&filters);
+        assert_eq!(asked, Some(vec![by_author.clone(), filters[1].clone()]));
+        let other = [by_author.identifier("other")];
+        assert_eq!(crowded.without(&other), None);
+        crowded.0.lock().values_mut().for_each(|until| *until = Instant::now());
+        assert_eq!(crowded.without(&filters), None);
+    }
+}
