@@ -51,7 +51,7 @@ const TAG_MEMORY_BYTES: usize = 48;
 /// An element of a tag without its characters: a string and its allocation.
 const TEXT_MEMORY_BYTES: usize = 40;
 
-/// Returns about how many bytes an event has as text: those of its content and its tags in JSON, but for what is escaped.
+/// Returns about how many bytes an event has as text: its content and its tags in JSON, but for what is escaped.
 pub fn text_bytes(event: &Event) -> usize {
     let elements = event.tags.iter().flat_map(|tag| tag.as_slice());
     // Each with its quotes and a comma.

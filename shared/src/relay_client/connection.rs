@@ -64,8 +64,8 @@ impl RelayConnection {
         self.pending.lock().closed
     }
 
-    /// Requests stored events that match one of `filters`, at most `page_size` each, of so many bytes of memory at most,
-    /// and of no more than any page may have.
+    /// Requests stored events that match one of `filters`, at most `page_size` each, of so many bytes of memory at
+    /// most, and of no more than any page may have.
     pub(super) async fn page_within(
         &self,
         bytes_max: usize,
