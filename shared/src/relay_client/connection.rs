@@ -26,7 +26,6 @@ use super::information::StatedLimits;
 use super::message::RelayMessage;
 use super::outcome::PublishOutcome;
 use super::page::Page;
-use super::pending::OpenedQuery;
 use super::pending::Pending;
 
 /// A connection. It ends when it is dropped, when the relay ends it, or when the relay has fallen silent.
@@ -65,22 +64,20 @@ impl RelayConnection {
         self.pending.lock().closed
     }
 
-    /// Requests stored events that match one of `filters`, at most `page_size` each.
-    pub(super) async fn page(&self, filters: &[Filter], page_size: usize) -> Result<Page, RelayError> {
-        self.page_within(PAGE_BYTES_MAX, filters, page_size).await
-    }
-
-    /// Requests the same, of so many bytes of memory at most, and of no more than any page may have.
+    /// Requests stored events that match one of `filters`, at most `page_size` each, of so many bytes of memory at
+    /// most, and of no more than any page may have.
     pub(super) async fn page_within(
         &self,
         bytes_max: usize,
         filters: &[Filter],
         page_size: usize,
     ) -> Result<Page, RelayError> {
-        let events_max = page_size.saturating_mul(filters.len());
         let bytes_max = bytes_max.min(PAGE_BYTES_MAX);
-        let opened = self.pending.lock().open_query(events_max, bytes_max);
-        self.answer_of(opened?, filters).await
+        let page = self.page_cut(bytes_max, filters, page_size).await?;
+        match page.is_cut {
+            true => Err(RelayError::TooLarge { bytes_max }),
+            false => Ok(page),
+        }
     }
 
     /// Requests the same; an answer with more bytes ends there, and is not an error.
@@ -91,16 +88,8 @@ impl RelayConnection {
         page_size: usize,
     ) -> Result<Page, RelayError> {
         let events_max = page_size.saturating_mul(filters.len());
-        let opened = {
-            let mut pending = self.pending.lock();
-            let opened = pending.open_query(events_max, bytes_max.min(PAGE_BYTES_MAX))?;
-            pending.cut_query(&opened.0);
-            opened
-        };
-        self.answer_of(opened, filters).await
-    }
-
-    async fn answer_of(&self, (subscription, page): OpenedQuery, filters: &[Filter]) -> Result<Page, RelayError> {
+        let bytes_max = bytes_max.min(PAGE_BYTES_MAX);
+        let (subscription, page) = self.pending.lock().open_query(events_max, bytes_max)?;
         let open = OpenQuery {
             connection: self,
             subscription: SubscriptionId::new(subscription),

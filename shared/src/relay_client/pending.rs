@@ -27,15 +27,15 @@ struct PendingQuery {
     bytes: usize,
     events_max: usize,
     bytes_max: usize,
-    is_cut_there: bool,
     reply: oneshot::Sender<Result<Page, RelayError>>,
 }
 
 /// The subscription id of a query, and where its page will arrive.
-pub(super) type OpenedQuery = (String, oneshot::Receiver<Result<Page, RelayError>>);
+type OpenedQuery = (String, oneshot::Receiver<Result<Page, RelayError>>);
 
 impl Pending {
-    /// Opens a query. Returns its subscription id and where its page will arrive.
+    /// Opens a query, whose page ends at the latest with the event that has one byte too many. Returns its subscription
+    /// id and where its page will arrive.
     pub(super) fn open_query(&mut self, events_max: usize, bytes_max: usize) -> Result<OpenedQuery, RelayError> {
         if self.closed {
             return Err(RelayError::Disconnected);
@@ -48,7 +48,6 @@ impl Pending {
             bytes: 0,
             events_max,
             bytes_max,
-            is_cut_there: false,
             reply,
         };
         self.queries.insert(subscription.clone(), query);
@@ -68,13 +67,6 @@ impl Pending {
         let (reply, outcome) = oneshot::channel();
         self.publishes.entry(event_id).or_default().push(reply);
         Ok(outcome)
-    }
-
-    /// Lets an open query be answered with what has come when that has too many bytes.
-    pub(super) fn cut_query(&mut self, subscription: &str) {
-        if let Some(query) = self.queries.get_mut(subscription) {
-            query.is_cut_there = true;
-        }
     }
 
     pub(super) fn forget_query(&mut self, subscription: &str) {
@@ -108,20 +100,12 @@ impl Pending {
                     Some(event) => query.page.events.push(*event),
                     None => tracing::warn!("the relay sent an event that is not valid; skipped"),
                 }
-                let PendingQuery {
-                    events_max,
-                    bytes_max,
-                    is_cut_there,
-                    ..
-                } = *query;
-                query.page.is_cut = query.bytes > bytes_max;
+                let events_max = query.events_max;
+                query.page.is_cut = query.bytes > query.bytes_max;
                 if query.page.received > events_max {
                     self.answer(&subscription, |_| Err(RelayError::Overrun { events_max }));
                 } else if query.page.is_cut {
-                    self.answer(&subscription, |page| match is_cut_there {
-                        true => Ok(page),
-                        false => Err(RelayError::TooLarge { bytes_max }),
-                    });
+                    self.answer(&subscription, Ok);
                 }
             }
             RelayMessage::EndOfStored { subscription } => self.answer(&subscription, Ok),
@@ -173,30 +157,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_too_many_bytes_is_an_error() {
-        let mut pending = Pending::default();
-        let (subscription, mut page) = pending.open_query(3, BYTES_MAX).unwrap();
-        let half = || RelayMessage::Event {
-            subscription: subscription.clone(),
-            event: None,
-            created_at: None,
-            bytes: BYTES_MAX / 2,
-        };
-
-        pending.take(half());
-        pending.take(half());
-        assert!(page.try_recv().is_err(), "it is not answered yet");
-        pending.take(event_of(&subscription, 1));
-
-        let answer = page.try_recv().unwrap();
-        assert!(matches!(answer, Err(RelayError::TooLarge { .. })), "{answer:?}");
-    }
-
-    #[test]
-    fn an_answer_that_may_be_cut_is_what_has_come_of_it() {
+    fn an_answer_of_too_many_bytes_is_what_has_come_of_it() {
         let mut pending = Pending::default();
         let (subscription, mut page) = pending.open_query(300, BYTES_MAX).unwrap();
-        pending.cut_query(&subscription);
 
         for secs in 0..=BYTES_MAX as u64 / 100 {
             assert!(page.try_recv().is_err(), "{secs}");

@@ -151,7 +151,7 @@ pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) ->
     let page_size = connection.page_size();
     for filters in requests(filters) {
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(1)).collect();
-        match connection.page(&request, page_size).await {
+        match connection.page_within(usize::MAX, &request, page_size).await {
             Ok(page) if page.received == 0 => {}
             Ok(_) | Err(RelayError::TooLarge { .. }) => return Ok(true),
             Err(error) => return Err(error),
