@@ -155,7 +155,7 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
     let coordinate = repository.coordinate();
     let locked = repositories.lock(&[coordinate.clone()].into()).await.unwrap();
     let target = locked.repository(coordinate).unwrap();
-    if list.expects_pack() {
+    if list.expects_pack {
         let mut spool = repositories.spool();
         let mut pack = stream::iter([Ok(rest)]).chain(body);
         while let Some(chunk) = pack.next().await {

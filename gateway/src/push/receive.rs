@@ -170,7 +170,7 @@ impl Receiver {
         pack_start: Vec<u8>,
         body: &mut Body,
     ) -> Result<Option<Pack>, ReceiveError> {
-        if !request.list.expects_pack() {
+        if !request.list.expects_pack {
             let ended = pack_start.is_empty() && self.least_rate.begin().wait(body.read_u8()).await?.is_err();
             return if ended {
                 Ok(None)
@@ -212,7 +212,7 @@ impl Receiver {
 
     /// Makes sure that there is room for what a push brings, before it brings it.
     pub(super) async fn check_room(&self, request: &PushRequest, decision: &PushDecision) -> Result<(), ReceiveError> {
-        if !request.list.expects_pack() {
+        if !request.list.expects_pack {
             return Ok(());
         }
         let incoming = incoming(&request.coordinate, decision, None);
@@ -362,6 +362,7 @@ mod tests {
                     name: update.name.to_string(),
                     update: Ok(update),
                 }],
+                expects_pack: true,
                 ..CommandList::default()
             },
         }

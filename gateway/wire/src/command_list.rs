@@ -29,13 +29,8 @@ pub struct CommandList {
     /// Whether the pusher's clone is shallow. Where its history ends is irrelevant: the pushed objects must be complete
     /// together with those of the repository, as in any other push.
     pub is_shallow: bool,
-}
-
-impl CommandList {
     /// Whether a pack follows: git sends one unless every command is a deletion.
-    pub fn expects_pack(&self) -> bool {
-        !self.commands.iter().all(PushCommand::deletes)
-    }
+    pub expects_pack: bool,
 }
 
 /// The capabilities of a push that change how it is answered (git `gitprotocol-capabilities(5)`).
@@ -223,33 +218,20 @@ fn read_line(line: &[u8], list: &mut CommandList, commands_max: usize) -> Result
     if list.commands.len() == commands_max {
         return Err(CommandListError::TooMany { max: commands_max });
     }
-    let (command, capabilities) = parse_line(line, list.commands.is_empty())?;
-    list.commands.push(command);
-    if let Some(capabilities) = capabilities {
-        list.capabilities = capabilities;
-    }
-    Ok(())
-}
-
-fn parse_line(line: &[u8], first: bool) -> Result<(PushCommand, Option<PushCapabilities>), CommandListError> {
     if line.starts_with(b"push-cert") {
         return Err(CommandListError::PushCert);
     }
     let line = std::str::from_utf8(line).map_err(|_| CommandListError::Encoding)?;
     let line = line.strip_suffix('\n').unwrap_or(line);
-    match line.split_once('\0') {
-        None => Ok((parse_command(line)?, None)),
-        Some((command, capabilities)) if first && !capabilities.contains('\0') => {
-            let capabilities = parse_capabilities(capabilities)?;
-            Ok((parse_command(command)?, Some(capabilities)))
+    let (command, capabilities) = match line.split_once('\0') {
+        None => (line, None),
+        Some((command, words)) if list.commands.is_empty() && !words.contains('\0') => {
+            (command, Some(parse_capabilities(words)?))
         }
         // git would read capabilities there.
-        Some(_) => Err(CommandListError::Malformed("a NUL in a line that is not the first")),
-    }
-}
-
-fn parse_command(line: &str) -> Result<PushCommand, CommandListError> {
-    let mut parts = line.splitn(3, ' ');
+        Some(_) => return Err(CommandListError::Malformed("a NUL in a line that is not the first")),
+    };
+    let mut parts = command.splitn(3, ' ');
     let (Some(old), Some(new), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(NOT_A_COMMAND);
     };
@@ -257,20 +239,25 @@ fn parse_command(line: &str) -> Result<PushCommand, CommandListError> {
     if old.len() != OID_DIGITS || new.len() != OID_DIGITS || name.is_empty() {
         return Err(NOT_A_COMMAND);
     }
-    Ok(PushCommand {
+    list.expects_pack |= new.bytes().any(|digit| digit != b'0');
+    list.commands.push(PushCommand {
         name: name.to_owned(),
         update: parse_update(old, new, name),
-    })
+    });
+    if let Some(capabilities) = capabilities {
+        list.capabilities = capabilities;
+    }
+    Ok(())
 }
 
 fn parse_update(old: &str, new: &str, name: &str) -> Result<RefUpdate, CommandDefect> {
-    let old = Oid::parse_optional(old).map_err(CommandDefect::Oid)?;
-    let new = Oid::parse_optional(new).map_err(CommandDefect::Oid)?;
     // git reads two null ids as an unconditional deletion. Here they mean that the ref is absent and shall stay so: in
     // place if that is true, stale if not.
-    let deletes = new.is_none();
-    let name = name.parse().map_err(|source| CommandDefect::Name { source, deletes })?;
-    Ok(RefUpdate { name, old, new })
+    Ok(RefUpdate {
+        old: Oid::parse_optional(old)?,
+        new: Oid::parse_optional(new)?,
+        name: name.parse::<RefName>()?,
+    })
 }
 
 fn parse_capabilities(words: &str) -> Result<PushCapabilities, CommandListError> {
@@ -307,9 +294,8 @@ fn mark_conflicts(commands: &mut [PushCommand]) {
         *seen.entry(command.name.clone()).or_default() += 1;
     }
     for command in commands.iter_mut().filter(|command| seen[&command.name] > 1) {
-        if let Ok(update) = &command.update {
-            let deletes = update.new.is_none();
-            command.update = Err(CommandDefect::Duplicate { deletes });
+        if command.update.is_ok() {
+            command.update = Err(CommandDefect::Duplicate);
         }
     }
     let mut kept: Vec<(RefName, usize)> = commands
@@ -342,8 +328,7 @@ fn mark_pull_requests(commands: &mut [PushCommand], max: usize) {
         update.is_ok_and(|update| update.name.pull_request_id().is_some())
     });
     for command in of_pull_requests.skip(max) {
-        let deletes = command.deletes();
-        command.update = Err(CommandDefect::TooManyPullRequests { max, deletes });
+        command.update = Err(CommandDefect::TooManyPullRequests { max });
     }
 }
 
@@ -363,16 +348,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pkt_line::text_line;
 
     const NULL: &str = "0000000000000000000000000000000000000000";
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     fn request(lines: &[String]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = lines.iter().flat_map(|line| text_line(line).to_vec()).collect();
-        bytes.extend(b"0000");
-        bytes
+        let mut bytes = BytesMut::new();
+        for line in lines {
+            PktLine::Data(line.as_bytes()).encode(&mut bytes);
+        }
+        PktLine::Flush.encode(&mut bytes);
+        bytes.to_vec()
     }
 
     fn parse(bytes: &[u8]) -> Result<Option<(CommandList, Bytes)>, CommandListError> {
@@ -418,7 +405,7 @@ mod tests {
             ]
         );
         assert_eq!(&rest[..], b"PACK...");
-        assert!(list.expects_pack());
+        assert!(list.expects_pack);
         let capabilities = list.capabilities;
         assert!(capabilities.report_status && capabilities.side_band_64k);
         assert!(capabilities.atomic && capabilities.quiet);
@@ -467,13 +454,25 @@ mod tests {
     #[test]
     fn a_probe_asks_for_nothing() {
         assert_eq!(parse(b"0000"), Ok(Some((CommandList::default(), Bytes::new()))));
-        assert!(!CommandList::default().expects_pack());
+        assert!(!CommandList::default().expects_pack);
     }
 
     #[test]
     fn deletions_bring_no_pack() {
-        assert!(!complete(&[format!("{A} {NULL} refs/heads/a")]).expects_pack());
-        assert!(complete(&[format!("{A} {B} refs/heads/a..b")]).expects_pack());
+        let deletion = |name: &str| format!("{A} {NULL} {name}");
+        let twice = [deletion("refs/heads/a"), deletion("refs/heads/a")];
+        for (lines, expects_pack) in [
+            (vec![deletion("refs/heads/a")], false),
+            (vec![deletion("refs/heads/a..b")], false),
+            (twice.to_vec(), false),
+            (
+                (1..40).map(|i| deletion(&format!("refs/nostr/{i:064x}"))).collect(),
+                false,
+            ),
+            (vec![deletion("refs/heads/a"), format!("{A} {B} refs/heads/a..b")], true),
+        ] {
+            assert_eq!(complete(&lines).expects_pack, expects_pack, "{lines:?}");
+        }
     }
 
     #[test]
@@ -612,7 +611,6 @@ mod tests {
         assert_eq!(refused, [32, 34]);
         let text = commands[32].update.as_ref().unwrap_err().to_string();
         assert_eq!(text, "a push has at most 32 refs of PRs, push the others separately");
-        assert_eq!((commands[32].deletes(), commands[34].deletes()), (false, true));
     }
 
     fn any_line() -> impl Strategy<Value = String> {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::fmt::Write;
 
 use bytes::BufMut;
-use bytes::Bytes;
 use bytes::BytesMut;
 
 /// One frame.
@@ -106,13 +105,6 @@ fn header_of(data_len: usize) -> [u8; 4] {
     assert!((1..=PktLine::DATA_LEN_MAX).contains(&data_len), "{data_len}");
     let len = data_len + 4;
     [12, 8, 4, 0].map(|shift| DIGITS[len >> shift & 15])
-}
-
-/// Returns a frame with the text `text`.
-pub fn text_line(text: &str) -> Bytes {
-    let mut out = BytesMut::with_capacity(text.len() + 4);
-    PktLine::Data(text.as_bytes()).encode(&mut out);
-    out.freeze()
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -30,22 +30,14 @@ pub struct PushCommand {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandDefect {
     /// The name is not one of a ref.
-    #[error("funny refname: {source}")]
-    Name {
-        /// The rule broken.
-        source: RefNameError,
-        /// Whether the command asks for a deletion.
-        deletes: bool,
-    },
+    #[error("funny refname: {0}")]
+    Name(#[from] RefNameError),
     /// An object id is malformed.
     #[error("bad object id: {0}")]
-    Oid(OidError),
+    Oid(#[from] OidError),
     /// The push has another command for the ref.
     #[error("the push has more than one command for this ref")]
-    Duplicate {
-        /// Whether the command asks for a deletion.
-        deletes: bool,
-    },
+    Duplicate,
     /// The push would create two refs of which one is a directory of the other.
     #[error("the push has two refs that cannot both exist")]
     DirectoryConflict,
@@ -54,22 +46,5 @@ pub enum CommandDefect {
     TooManyPullRequests {
         /// The limit.
         max: usize,
-        /// Whether the command asks for a deletion.
-        deletes: bool,
     },
-}
-
-impl PushCommand {
-    /// Whether the command asks for a deletion: git sends no pack if every command does.
-    pub fn deletes(&self) -> bool {
-        match &self.update {
-            Ok(update) => update.new.is_none(),
-            Err(
-                CommandDefect::Name { deletes, .. }
-                | CommandDefect::Duplicate { deletes }
-                | CommandDefect::TooManyPullRequests { deletes, .. },
-            ) => *deletes,
-            Err(CommandDefect::Oid(_) | CommandDefect::DirectoryConflict) => false,
-        }
-    }
 }
