@@ -12,6 +12,7 @@ use std::time::Duration;
 use nostr::event::Event;
 use nostr::event::Kind;
 use shared::address_group::address_group;
+use shared::nip01::text_bytes;
 use shared::nip34::ANNOUNCEMENT;
 use shared::nip34::STATE;
 use tokio::time::Instant;
@@ -178,8 +179,7 @@ fn bytes_on_disk(event: &Event) -> u64 {
         .iter()
         .filter(|tag| tag.single_letter_tag().is_some())
         .count();
-    let texts = event.tags.iter().flat_map(|tag| tag.as_slice()).map(String::len);
-    (event.content.len() + texts.sum::<usize>() + indexed * INDEXED_TAG_BYTES + EVENT_BYTES) as u64
+    (text_bytes(event) + indexed * INDEXED_TAG_BYTES + EVENT_BYTES) as u64
 }
 
 fn is_deletion(event: &Event) -> bool {

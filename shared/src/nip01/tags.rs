@@ -32,6 +32,7 @@ pub fn first_value<'e>(event: &'e Event, name: &str) -> &'e str {
         .and_then(|values| values.first())
         .map_or("", String::as_str)
 }
+
 /// Returns about how many bytes of memory an event takes. Tags of few characters each take many times their text.
 pub fn memory_bytes(event: &Event) -> usize {
     let tags = event.tags.iter().map(|tag| {
@@ -50,7 +51,7 @@ const TAG_MEMORY_BYTES: usize = 48;
 /// An element of a tag without its characters: a string and its allocation.
 const TEXT_MEMORY_BYTES: usize = 40;
 
-/// Returns how many bytes the content and the tags of an event have in JSON, but for what is escaped.
+/// Returns about how many bytes an event has as text: its content and its tags in JSON, but for what is escaped.
 pub fn text_bytes(event: &Event) -> usize {
     let elements = event.tags.iter().flat_map(|tag| tag.as_slice());
     // Each with its quotes and a comma.

@@ -3,6 +3,7 @@
 
 use super::keys::PAGE_BYTES;
 use crate::nip01::Deletion;
+use crate::nip01::text_bytes;
 use crate::purgatory::release::Release;
 
 /// Coordinates that one call marks or lists.
@@ -22,7 +23,7 @@ pub(super) fn release_pages(releases: &[Release]) -> Vec<&[Release]> {
     let mut pages = Vec::new();
     let (mut first, mut bytes, mut names) = (0, 0, 0);
     for (place, release) in releases.iter().enumerate() {
-        let more = release.event.content.len() + tag_bytes(release);
+        let more = text_bytes(&release.event);
         if place > first && (names >= RELEASES_MAX || bytes + more > PAGE_BYTES) {
             pages.push(&releases[first..place]);
             (first, bytes, names) = (place, 0, 0);
@@ -34,11 +35,6 @@ pub(super) fn release_pages(releases: &[Release]) -> Vec<&[Release]> {
         pages.push(&releases[first..]);
     }
     pages
-}
-
-fn tag_bytes(release: &Release) -> usize {
-    let values = release.event.tags.iter().flat_map(|tag| tag.as_slice());
-    values.map(String::len).sum()
 }
 
 /// Returns what `gate.lua` keeps out for a request.
