@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::Event;
-use nostr::key::PublicKey;
 
 use crate::facts_scope::FactsScope;
 use crate::facts_scope::Reach;
@@ -127,7 +126,7 @@ impl Outwards {
             if is_asked && (scope.reach == Reach::FULL || !by_many) {
                 continue;
             }
-            let listing: Vec<Coordinate> = owners.iter().map(|owner| at(*owner, &listed.identifier)).collect();
+            let listing: Vec<Coordinate> = owners.iter().map(|owner| listed.of(*owner)).collect();
             let is_unread = |listing: &Coordinate| !self.read.contains(listing) || partial.contains(listing);
             if by_many || listing.iter().any(is_unread) {
                 open.push(listed);
@@ -166,15 +165,8 @@ fn listed_by(event: &Event) -> Option<(Coordinate, Vec<Coordinate>)> {
     }
     let identifier = Identifier::of(event).ok()?;
     let listed = Roles::of(event).listed.into_iter().take(MEMBERS_MAX);
-    let listed = listed.map(|key| at(key, &identifier));
-    Some((at(event.pubkey, &identifier), listed.collect()))
-}
-
-fn at(owner: PublicKey, identifier: &Identifier) -> Coordinate {
-    Coordinate {
-        owner,
-        identifier: identifier.clone(),
-    }
+    let listed = listed.map(|key| Coordinate::new(key, &identifier));
+    Some((Coordinate::new(event.pubkey, &identifier), listed.collect()))
 }
 
 /// The depth of listings: no honest set of maintainers is deeper.

@@ -42,10 +42,7 @@ impl Announcement {
         }
         Ok(Self {
             revision: Revision::of(event),
-            coordinate: Coordinate {
-                owner: event.pubkey,
-                identifier,
-            },
+            coordinate: Coordinate::new(event.pubkey, &identifier),
             clone_urls: first_tag(event, "clone").unwrap_or_default().to_vec(),
             relay_urls: tags(event, "relays").flatten().cloned().collect(),
             roles: Roles::of(event),

@@ -20,12 +20,17 @@ pub struct Coordinate {
 }
 
 impl Coordinate {
-    /// Returns the coordinate of another owner with the same identifier.
-    pub fn of(&self, owner: PublicKey) -> Self {
+    /// Returns the coordinate of a repository of this owner.
+    pub fn new(owner: PublicKey, identifier: &Identifier) -> Self {
         Self {
             owner,
-            identifier: self.identifier.clone(),
+            identifier: identifier.clone(),
         }
+    }
+
+    /// Returns the coordinate of another owner with the same identifier.
+    pub fn of(&self, owner: PublicKey) -> Self {
+        Self::new(owner, &self.identifier)
     }
 }
 

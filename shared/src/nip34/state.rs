@@ -64,10 +64,7 @@ impl State {
 
     /// Returns the coordinate of its author's own repository, whether there is one or not.
     pub fn home(&self) -> Coordinate {
-        Coordinate {
-            owner: self.author,
-            identifier: self.identifier.clone(),
-        }
+        Coordinate::new(self.author, &self.identifier)
     }
 }
 

@@ -113,13 +113,6 @@ impl Namesakes {
         self.keys.binary_search(key).ok()
     }
 
-    fn coordinate(&self, number: usize) -> Coordinate {
-        Coordinate {
-            owner: self.keys[number],
-            identifier: self.identifier.clone(),
-        }
-    }
-
     fn circles(&self, counted: Counted) -> &Circles {
         match counted {
             Counted::Current => &self.current,
@@ -204,7 +197,7 @@ impl Namesakes {
         let circles = self.circles(Counted::IfAwake);
         for owner in circles.listings.towards(key) {
             if circles.confirms(owner, key, self.mode) {
-                confirming.push(self.coordinate(owner));
+                confirming.push(Coordinate::new(self.keys[owner], &self.identifier));
             } else {
                 is_invited |= circles.members(owner, self.mode).invites(key);
             }

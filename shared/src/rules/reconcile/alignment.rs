@@ -74,7 +74,7 @@ impl<'f> NextStates<'f> {
             )) = &next
             {
                 next_states.brought[*place].push(at);
-                let newest = next_states.newest.entry(author_of(state)).or_insert(state.revision);
+                let newest = next_states.newest.entry(state.home()).or_insert(state.revision);
                 *newest = state.revision.max(*newest);
             }
             next_states.next.push(next.map(|(_, next)| next));
@@ -175,7 +175,7 @@ impl<'f> NextStates<'f> {
 
     /// Returns the newest state by the author of a state that a repository is brought to.
     pub(super) fn newest_by_author_of(&self, state: &State) -> Option<Revision> {
-        self.newest.get(&author_of(state)).copied()
+        self.newest.get(&state.home()).copied()
     }
 
     /// Whether a repository has everything that a state declares, or another one has it that shares it.
@@ -228,14 +228,6 @@ impl<'f> NextStates<'f> {
 pub(super) fn open_to<'f>(facts: &'f Facts, state: &State) -> &'f [usize] {
     let namesakes = facts.namesakes_of(&state.identifier);
     namesakes.map_or(&[], |namesakes| namesakes.all_confirming(&state.author))
-}
-
-/// The author of a state, who may have a repository of its identifier or not.
-fn author_of(state: &State) -> Coordinate {
-    Coordinate {
-        owner: state.author,
-        identifier: state.identifier.clone(),
-    }
 }
 
 /// Where objects are.
