@@ -199,13 +199,10 @@ impl Client {
         let bytes = text.len();
         let (message, room) = self.read(text).await?;
         self.incoming.read_message();
-        if let Ok(ClientMessage::Event { id, event }) = message {
-            return self.take_event(&id, event, (bytes, room)).await;
-        }
         // Others wait for clients.
-        drop(room);
+        let room = room.filter(|_| matches!(message, Ok(ClientMessage::Event { .. })));
         match message {
-            Ok(ClientMessage::Event { .. }) => Ok(()),
+            Ok(ClientMessage::Event { id, event }) => self.take_event(&id, event, bytes, room).await,
             Ok(ClientMessage::Req(request)) => self.subscribe(request).await,
             Ok(ClientMessage::Count(request)) => self.count(request).await,
             Ok(ClientMessage::Close { subscription }) => {
@@ -224,18 +221,16 @@ impl Client {
 
     /// Reads a message, once there is room for what it takes then.
     async fn read(&self, text: Utf8Bytes) -> Result<(ReadMessage, Option<ParsedRoom>), Gone> {
+        let is_short = text.len() <= READ_HERE_MAX;
         let mut limits = self.relay.limits;
         if !self.is_foreign {
             limits.open_bytes_max = u32::MAX;
-        }
-        let is_short = text.len() <= READ_HERE_MAX;
-        if !self.is_foreign {
-            if is_short {
-                return Ok((ClientMessage::parse(text.as_str(), &limits), None));
-            }
+            let read = move || ClientMessage::parse(text.as_str(), &limits);
             // A push waits for it.
-            let read = spawn_blocking(move || ClientMessage::parse(text.as_str(), &limits));
-            return Ok((read.await.map_err(|_| Gone)?, None));
+            return match is_short {
+                true => Ok((read(), None)),
+                false => Ok((spawn_blocking(read).await.map_err(|_| Gone)?, None)),
+            };
         }
         // Not the other way round: who has room waits for nothing that a client can delay.
         let _turn = if is_short { None } else { Some(self.turn().await?) };
@@ -251,20 +246,30 @@ impl Client {
         Ok((read, Some(room)))
     }
 
-    /// Submits an event to the writer, which answers.
+    /// Submits an event to the writer, which answers, unless it is invalid or stored.
     async fn take_event(
         &self,
         id: &str,
         event: Result<Event, InvalidEvent>,
-        (bytes, room): (usize, Option<ParsedRoom>),
+        bytes: usize,
+        room: Option<ParsedRoom>,
     ) -> Result<(), Gone> {
-        let event = match self.check(id, event).await {
-            CheckedEvent::New(event) => event,
-            CheckedEvent::Answered(answer) => {
-                drop(room);
-                return self.outbound.send(answer).await;
-            }
+        let answer = match event {
+            Err(invalid) => ok(id, false, &invalid.to_string()),
+            Ok(event) => match self.relay.store.has(&event.id).await {
+                Ok(false) => return self.submit(event, bytes, room).await,
+                Ok(true) => ok(id, true, DUPLICATE),
+                Err(error) => {
+                    self.log(&error);
+                    ok(id, false, UNREADABLE)
+                }
+            },
         };
+        drop(room);
+        self.outbound.send(answer).await
+    }
+
+    async fn submit(&self, event: Event, bytes: usize, room: Option<ParsedRoom>) -> Result<(), Gone> {
         let submission = Submission {
             event,
             bytes,
@@ -278,22 +283,6 @@ impl Client {
             false => &self.relay.own_submissions,
         };
         submissions.send(submission).await.map_err(|_| Gone)
-    }
-
-    /// Checks whether an event is valid and not stored.
-    async fn check(&self, id: &str, event: Result<Event, InvalidEvent>) -> CheckedEvent {
-        let event = match event {
-            Ok(event) => event,
-            Err(invalid) => return CheckedEvent::Answered(ok(id, false, &invalid.to_string())),
-        };
-        match self.relay.store.has(&event.id).await {
-            Ok(false) => CheckedEvent::New(event),
-            Ok(true) => CheckedEvent::Answered(ok(id, true, DUPLICATE)),
-            Err(error) => {
-                self.log(&error);
-                CheckedEvent::Answered(ok(id, false, UNREADABLE))
-            }
-        }
     }
 
     fn deliver(&mut self, served: &Served) {
@@ -316,13 +305,6 @@ impl Client {
     pub(super) fn log(&self, error: &DatabaseError) {
         tracing::error!(%error, "cannot read the relay's database");
     }
-}
-
-/// An event before the writer has it.
-enum CheckedEvent {
-    New(Event),
-    /// It is invalid, or stored: the message for its client.
-    Answered(String),
 }
 
 /// Longest message that is read on the spot.
