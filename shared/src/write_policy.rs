@@ -301,14 +301,9 @@ impl WritePolicy {
     /// left the purgatory, or have been accepted a moment ago.
     async fn consider_releasing(&self, after: &BTreeSet<EventId>) -> Result<Considered, FactsError> {
         let before = self.recently_accepted.others(after);
-        // The first is not asked about: only whether any of the others is here, in whatever status.
-        let is_early = match before.first() {
-            Some(first) => self.loader.purgatory.standing(first, &before).await?.is_any_here,
-            None => false,
-        };
-        Ok(match is_early {
-            true => Considered::Answered(Answer::Hold(HELD_MESSAGE.into())),
-            false => Considered::Releasing,
+        Ok(match self.loader.purgatory.entries(&before).await?.is_empty() {
+            true => Considered::Releasing,
+            false => Considered::Answered(Answer::Hold(HELD_MESSAGE.into())),
         })
     }
 
