@@ -328,14 +328,7 @@ operations! {
 impl Purgatory {
     /// Makes a purgatory that ends with this process.
     pub fn in_memory(limits: Limits, clock: Clock) -> Self {
-        let backend = Backend::Memory(MemoryStore::new(clock));
-        let clock_jumps = Arc::default();
-        Self {
-            backend,
-            limits: Arc::new(RwLock::new(limits)),
-            clock_jumps,
-            last_lease: Arc::default(),
-        }
+        Self::new(Backend::Memory(MemoryStore::new(clock)), limits)
     }
 
     /// Makes a purgatory in Redis. If that cannot be reached now, operations fail until it can.
@@ -345,14 +338,16 @@ impl Purgatory {
     pub async fn connect(settings: &RedisSettings, limits: Limits) -> Result<Self, PurgatoryError> {
         let redis = RedisStore::new(settings)?;
         redis.load(&SCRIPTS.all()).await;
-        let backend = Backend::Redis(redis);
-        let clock_jumps = Arc::default();
-        Ok(Self {
+        Ok(Self::new(Backend::Redis(redis), limits))
+    }
+
+    fn new(backend: Backend, limits: Limits) -> Self {
+        Self {
             backend,
             limits: Arc::new(RwLock::new(limits)),
-            clock_jumps,
+            clock_jumps: Arc::default(),
             last_lease: Arc::default(),
-        })
+        }
     }
 
     /// Changes the limits, for all clones. What is held already stays.
@@ -381,13 +376,7 @@ impl Purgatory {
 
     /// Returns the last lease that a read has found, see [`Reading::last_lease`]; empty: none has.
     pub fn last_lease_read(&self) -> String {
-        let last_lease = self.last_lease.lock();
-        last_lease.clone()
-    }
-
-    fn note_last_lease(&self, last_lease: &str) {
-        let mut noted = self.last_lease.lock();
-        last_lease.clone_into(&mut noted);
+        self.last_lease.lock().clone()
     }
 
     /// Calls a script, and returns its answer as `decode` reads it.

@@ -96,7 +96,7 @@ impl Purgatory {
         reading.entries.dedup_by_key(|entry| entry.event.id);
         reading.placeholders.sort();
         if !reading.last_lease.is_empty() {
-            self.note_last_lease(&reading.last_lease);
+            reading.last_lease.clone_into(&mut self.last_lease.lock());
         }
         if matches!(self.backend, Backend::Redis(_)) {
             let spared = self.clock_jumps.spare(&mut reading);
