@@ -182,8 +182,7 @@ impl FactLoader {
         let last_lease = self.purgatory.last_lease_read();
         let mut authors: BTreeSet<PublicKey> = coordinates.iter().map(|coordinate| coordinate.owner).collect();
         authors.insert(arriving.pubkey);
-        let requests = [nip34::DELETION, nip34::VANISH].map(Kind::from_u16);
-        let requests = Filter::new().kinds(requests).authors(authors.iter().copied());
+        let requests = of_kinds([nip34::DELETION, nip34::VANISH]).authors(authors.iter().copied());
         let filters = git_events(coordinates).into_iter();
         let filters = filters.chain(pull_requests(&scope.pull_request_ids)).collect();
         let (reading, served) = tokio::try_join!(
@@ -242,20 +241,16 @@ impl FactLoader {
             self.relay.query_within(bytes_max - few_bytes_max, filters),
             self.few_requests(few_bytes_max, &unserved, &authors),
         )?;
-        let requested = match few {
-            Some(few) => few,
-            None => self.requests(left(bytes_max, &served), &unserved, &authors).await?,
-        };
+        let rest = left(bytes_max, &served);
+        let requested = self.requests(few, rest, &unserved, &authors).await?;
         // Of PRs that are served already only their ids were known.
         let others = served.iter().map(|event| event.pubkey);
         let others: BTreeSet<PublicKey> = others.filter(|author| !authors.contains(author)).collect();
         served.extend(requested);
         if !others.is_empty() {
-            let few = self.few_requests(left(bytes_max, &served), &[], &others).await?;
-            served.extend(match few {
-                Some(few) => few,
-                None => self.requests(left(bytes_max, &served), &[], &others).await?,
-            });
+            let rest = left(bytes_max, &served);
+            let few = self.few_requests(rest, &[], &others).await?;
+            served.extend(self.requests(few, rest, &[], &others).await?);
         }
         Ok(served)
     }
@@ -273,14 +268,18 @@ impl FactLoader {
         self.relay.fewer_than(bytes_max, FEW, together).await
     }
 
-    /// Reads the same however many there are. Each event and each author has filters of its own, which no others can
-    /// fill: hundreds, if an announcement lists 200 keys.
+    /// Returns the `few` that these are, or reads the same however many there are. Each event and each author has
+    /// filters of its own then, which no others can fill: hundreds, if an announcement lists 200 keys.
     async fn requests(
         &self,
+        few: Option<Vec<Event>>,
         bytes_max: usize,
         events: &[&Event],
         authors: &BTreeSet<PublicKey>,
     ) -> Result<Vec<Event>, RelayError> {
+        if let Some(few) = few {
+            return Ok(few);
+        }
         let each = deletions(events).into_iter().chain(vanished(authors));
         self.relay
             .newest(bytes_max.min(REQUESTS_BYTES_MAX), each.collect())
@@ -353,48 +352,40 @@ fn git_events(coordinates: &BTreeSet<Coordinate>) -> Vec<Filter> {
     for coordinate in coordinates {
         owners.entry(&coordinate.identifier).or_default().push(coordinate.owner);
     }
-    let git_events = Filter::new().kinds([nip34::ANNOUNCEMENT, nip34::STATE].map(Kind::from_u16));
-    let filter = |(identifier, owners): (&Identifier, &[PublicKey])| {
-        let of_identifier = git_events.clone().identifier(identifier.as_str());
-        of_identifier.authors(owners.iter().copied())
-    };
-    let chunks = |(identifier, owners): (&'_ &Identifier, &'_ Vec<PublicKey>)| -> Vec<Filter> {
+    let filters = owners.iter().flat_map(|(identifier, owners)| {
+        let git_events = of_kinds([nip34::ANNOUNCEMENT, nip34::STATE]).identifier(identifier.as_str());
         let chunks = owners.chunks(OWNERS_PER_FILTER_MAX);
-        chunks.map(|owners| filter((identifier, owners))).collect()
-    };
-    owners.iter().flat_map(chunks).collect()
+        chunks.map(move |owners| git_events.clone().authors(owners.iter().copied()))
+    });
+    filters.collect()
+}
+
+fn of_kinds<const N: usize>(kinds: [u16; N]) -> Filter {
+    Filter::new().kinds(kinds.map(Kind::from_u16))
 }
 
 fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
     let ids: Vec<EventId> = ids.iter().copied().collect();
-    ids.chunks(PULL_REQUESTS_PER_FILTER_MAX)
-        .map(|chunk| {
-            let pull_requests = nip34::PULL_REQUESTS.map(Kind::from_u16);
-            Filter::new().kinds(pull_requests).ids(chunk.iter().copied())
-        })
+    let chunks = ids.chunks(PULL_REQUESTS_PER_FILTER_MAX);
+    chunks
+        .map(|ids| of_kinds(nip34::PULL_REQUESTS).ids(ids.iter().copied()))
         .collect()
 }
 
 /// Returns filters for the requests to vanish (NIP-62) of these authors, the newest few of each: a request that names
 /// other relays only must not hide an earlier one.
 fn vanished(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filter> {
-    let requests = |author: &PublicKey| Filter::new().kind(Kind::from_u16(nip34::VANISH)).author(*author);
-    authors
-        .iter()
-        .map(move |author| requests(author).limit(VANISH_REQUESTS_MAX))
+    let requests = of_kinds([nip34::VANISH]).limit(VANISH_REQUESTS_MAX);
+    authors.iter().map(move |author| requests.clone().author(*author))
 }
 
 /// Returns filters that match all that [`vanished`] does.
-fn vanished_together(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filter> {
+fn vanished_together(authors: &BTreeSet<PublicKey>) -> Vec<Filter> {
     let authors: Vec<PublicKey> = authors.iter().copied().collect();
-    let chunks: Vec<Filter> = (authors.chunks(AUTHORS_TOGETHER_MAX))
-        .map(|chunk| {
-            Filter::new()
-                .kind(Kind::from_u16(nip34::VANISH))
-                .authors(chunk.iter().copied())
-        })
-        .collect();
-    chunks.into_iter()
+    let chunks = authors.chunks(AUTHORS_TOGETHER_MAX);
+    chunks
+        .map(|authors| of_kinds([nip34::VANISH]).authors(authors.iter().copied()))
+        .collect()
 }
 
 /// Returns filters whose every match is a deletion request that covers one of these events, so that one match each is
@@ -402,12 +393,9 @@ fn vanished_together(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filt
 fn deletions(events: &[&Event]) -> Vec<Filter> {
     let mut filters = Vec::with_capacity(2 * events.len());
     for event in events {
-        let own = Filter::new().kind(Kind::from_u16(nip34::DELETION)).author(event.pubkey);
-        filters.push(
-            own.clone()
-                .custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex())
-                .limit(1),
-        );
+        let own = of_kinds([nip34::DELETION]).author(event.pubkey);
+        let by_id = own.clone().custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
+        filters.push(by_id.limit(1));
         let Some([address, upper]) = Address::of(event).map(|address| address.spellings()) else {
             continue;
         };
@@ -426,7 +414,7 @@ fn deletions(events: &[&Event]) -> Vec<Filter> {
 fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
     events.chunks(DELETED_TOGETHER_MAX).flat_map(|events| {
         let authors = events.iter().map(|event| event.pubkey);
-        let own = Filter::new().kind(Kind::from_u16(nip34::DELETION)).authors(authors);
+        let own = of_kinds([nip34::DELETION]).authors(authors);
         let ids = events.iter().map(|event| event.id.to_hex());
         let by_id = own.clone().custom_tags(SingleLetterTag::LOWERCASE_E, ids);
         let addresses = events.iter().filter_map(|event| Address::of(event));
