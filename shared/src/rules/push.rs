@@ -114,7 +114,6 @@ pub fn decide_push(
         // The push replaces that state, and need not wait for it.
         decision.awaited.remove(&replaced.revision.event_id);
     }
-    decision.refuse_beyond_limit();
     if decision.is_refused()
         && let Match::None { explanation, .. } = &matched
     {
@@ -242,18 +241,6 @@ impl PushDecision {
         }
     }
 
-    fn refuse_beyond_limit(&mut self) {
-        let staged = self
-            .commands
-            .iter_mut()
-            .filter(|commanded| matches!(commanded.verdict, Verdict::Stage { .. }));
-        for commanded in staged.skip(STAGED_MAX) {
-            commanded.verdict = refuse(format!(
-                "a push may have {STAGED_MAX} PR commits, push the others separately"
-            ));
-        }
-    }
-
     /// Refuses what stands or falls with a refused command: branches and tags fulfil a state together or not at all,
     /// and an atomic push is all or nothing.
     fn refuse_together(&mut self) {
@@ -317,9 +304,6 @@ fn to_extend(facts: &Facts, coordinate: &Coordinate, matched: &Match<'_>) -> BTr
         .filter(is_held)
         .collect()
 }
-
-/// Most PR commits that one push may bring.
-const STAGED_MAX: usize = 32;
 
 /// Why a push with PR commits brings no part of a state.
 const PULL_REQUESTS_APART: &str = "push the PR commits separately: the branches and tags are only a part of what the \
