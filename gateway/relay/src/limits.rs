@@ -15,10 +15,6 @@ pub struct RelayLimits {
     pub tag_elements_max: usize,
     /// Longest value of a tag with a one-letter name (`events.maxTagValSize`).
     pub tag_value_bytes_max: usize,
-    /// Events made longer ago are refused (`events.rejectEventsOlderThanSeconds`).
-    pub age_secs_max: u64,
-    /// Events made further in the future are refused (`events.rejectEventsNewerThanSeconds`).
-    pub future_secs_max: u64,
     /// Longest message (`relay.maxWebsocketPayloadSize`).
     pub message_bytes_max: usize,
     /// Most filters of one request (`relay.maxReqFilterSize`).
@@ -74,8 +70,6 @@ impl Default for RelayLimits {
             tags_max: nip01::TAGS_MAX,
             tag_elements_max: nip01::TAG_ELEMENTS_MAX,
             tag_value_bytes_max: 1_024,
-            age_secs_max: nip01::AGE_SECS_MAX,
-            future_secs_max: nip01::AHEAD_SECS_MAX,
             message_bytes_max: 393_216,
             filters_max: 200,
             limit_max: 1_000,
@@ -119,8 +113,8 @@ impl RelayLimits {
                 "default_limit": self.limit_max,
                 "max_subid_length": SUBSCRIPTION_ID_BYTES_MAX,
                 "max_event_tags": self.tags_max,
-                "created_at_lower_limit": self.age_secs_max,
-                "created_at_upper_limit": self.future_secs_max,
+                "created_at_lower_limit": nip01::AGE_SECS_MAX,
+                "created_at_upper_limit": nip01::AHEAD_SECS_MAX,
                 "auth_required": false,
                 "payment_required": false,
                 "restricted_writes": true,

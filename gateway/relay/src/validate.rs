@@ -10,6 +10,8 @@ use nostr::event::Event;
 use nostr::event::Kind;
 use nostr::types::Timestamp;
 use serde_json::Value;
+use shared::nip01::TimeDefect;
+use shared::nip01::check_date;
 use shared::nip01::is_lower_hex;
 use shared::nip01::tag_values;
 
@@ -25,7 +27,7 @@ pub(super) fn validate(value: Value, now: Timestamp, limits: &RelayLimits) -> Re
     let event = parse(value, limits)?;
     check_tags(&event, limits)?;
     check_deletion(&event)?;
-    check_time(&event, now, limits)?;
+    check_time(&event, now)?;
     if !event.verify_id() {
         return refuse("invalid: bad event id");
     }
@@ -145,24 +147,16 @@ fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
     Ok(())
 }
 
-fn check_time(event: &Event, now: Timestamp, limits: &RelayLimits) -> Result<(), InvalidEvent> {
+fn check_time(event: &Event, now: Timestamp) -> Result<(), InvalidEvent> {
     let now_secs = now.as_secs();
-    let created_at = event.created_at.as_secs();
-    let (age_secs_max, too_old) = if event.kind.is_ephemeral() {
-        (EPHEMERAL_AGE_SECS_MAX, "invalid: ephemeral event expired")
-    } else {
-        (limits.age_secs_max, "invalid: created_at too early")
-    };
-    if created_at < now_secs.saturating_sub(age_secs_max) {
-        return refuse(too_old);
+    if event.kind.is_ephemeral() && event.created_at.as_secs() < now_secs.saturating_sub(EPHEMERAL_AGE_SECS_MAX) {
+        return refuse("invalid: ephemeral event expired");
     }
-    if created_at > now_secs.saturating_add(limits.future_secs_max) {
-        return refuse("invalid: created_at too late");
+    match check_date(event, now_secs) {
+        Err(defect) => refuse(format!("invalid: {defect}")),
+        Ok(()) if is_expired(event, now) => refuse(format!("invalid: {}", TimeDefect::Expired)),
+        Ok(()) => Ok(()),
     }
-    if is_expired(event, now) {
-        return refuse("invalid: event expired");
-    }
-    Ok(())
 }
 
 /// Whether the event has expired (NIP-40), as strfry interprets it: in the second of its expiration it has.
@@ -184,6 +178,7 @@ mod tests {
     use nostr::event::Tag;
     use nostr::key::Keys;
     use serde_json::json;
+    use shared::nip01::AGE_SECS_MAX;
 
     use super::*;
 
@@ -199,7 +194,6 @@ mod tests {
         let limits = RelayLimits {
             tags_max: 3,
             tag_elements_max: 8,
-            age_secs_max: 1000,
             event_bytes_max: 2500,
             ..RelayLimits::default()
         };
@@ -217,8 +211,8 @@ mod tests {
     fn time_decides_as_strfry_does() {
         for (kind, created_at, expected) in [
             (1, NOW, ""),
-            (1, NOW - 1000, ""),
-            (1, NOW - 1001, "invalid: created_at too early"),
+            (1, NOW - AGE_SECS_MAX, ""),
+            (1, NOW - AGE_SECS_MAX - 1, "invalid: created_at too early"),
             (1, NOW + 900, ""),
             (1, NOW + 901, "invalid: created_at too late"),
             (20000, NOW - 60, ""),

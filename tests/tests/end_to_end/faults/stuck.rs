@@ -5,7 +5,7 @@
 use nostr::event::Event;
 use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
-use relay::RelayLimits;
+use shared::nip01::AGE_SECS_MAX;
 use tests::clients::git::Said;
 use tests::clients::nostr::now;
 use tests::clients::nostr::sign;
@@ -284,19 +284,14 @@ impl Protected {
 
 /// Old enough to be refused in a moment, and not before it was sent.
 fn just_young_enough() -> u64 {
-    now() - age_secs_max() + 15
+    now() - AGE_SECS_MAX + 15
 }
 
 async fn is_too_old(event: &Event) {
     eventually("it is too old", async || {
-        now() - age_secs_max() > event.created_at.as_secs() + 1
+        now() - AGE_SECS_MAX > event.created_at.as_secs() + 1
     })
     .await;
-}
-
-/// The same in the shipped strfry.conf.
-fn age_secs_max() -> u64 {
-    RelayLimits::default().age_secs_max
 }
 
 /// The push succeeded, and says what the relay refuses and why.
