@@ -54,20 +54,10 @@ impl Served {
     }
 
     fn matches(&self, filter: &Filter) -> bool {
-        let tags_match = |(name, wanted)| self.tags.get(name).is_some_and(|values| have_common(values, wanted));
+        let tags_match = |(name, wanted)| self.tags.get(name).is_some_and(|values| !values.is_disjoint(wanted));
         filter.match_event(&self.event, MatchEventOptions::new().tags(false))
             && filter.generic_tags.iter().all(tags_match)
     }
-}
-
-/// Whether two sets have a value in common, in as many steps as the smaller has values.
-fn have_common(one: &BTreeSet<String>, other: &BTreeSet<String>) -> bool {
-    let (small, large) = if one.len() < other.len() {
-        (one, other)
-    } else {
-        (other, one)
-    };
-    small.iter().any(|value| large.contains(value))
 }
 
 /// Of a value in a set, in addition to its text.
