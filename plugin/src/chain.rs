@@ -102,7 +102,7 @@ impl Chain {
             (_, Considered::Answered(_) | Considered::Releasing) => false,
             (ChainScope::All, _) => true,
             (ChainScope::Others, Considered::Waits(_)) => false,
-            (ChainScope::Others, Considered::NotOurs | Considered::Deletes | Considered::Belongs(_)) => {
+            (ChainScope::Others, Considered::NotOurs | Considered::Deletes | Considered::Belongs) => {
                 !is_about_git(event)
             }
         }

@@ -141,7 +141,7 @@ pub enum Considered {
     /// A request to delete or to vanish.
     Deletes,
     /// It belongs to something served.
-    Belongs(References),
+    Belongs,
     /// It may wait: for its git data, or behind an event that waits for its own.
     Waits(Box<Hold>),
 }
@@ -205,11 +205,11 @@ impl WritePolicy {
     /// Accepts or holds an event that was considered before, unless something has changed meanwhile.
     pub async fn complete(&self, event: &Event, considered: Considered, deadline: Instant) -> Answer {
         match considered {
-            Considered::Releasing => {
+            Considered::Answered(answer) => answer,
+            Considered::Releasing | Considered::Belongs => {
                 self.recently_accepted.remember(References::of(event));
                 Answer::Accept
             }
-            Considered::Answered(answer) => answer,
             Considered::NotOurs => Answer::Accept,
             Considered::Deletes => {
                 let work = async { Ok(self.forget(event).await?) };
@@ -217,10 +217,6 @@ impl WritePolicy {
                     tracing::warn!(event.id = %event.id, "deletion not yet applied to the purgatory");
                 }
                 // It always passes: the relay keeps it, and each later decision reads it there.
-                Answer::Accept
-            }
-            Considered::Belongs(references) => {
-                self.recently_accepted.remember(references);
                 Answer::Accept
             }
             Considered::Waits(hold) => in_time(event, deadline, self.hold(event, *hold))
@@ -328,14 +324,14 @@ impl WritePolicy {
         }
         // A served event needs no purgatory.
         if is_related? {
-            return Ok(Considered::Belongs(references));
+            return Ok(Considered::Belongs);
         }
         let standing = standing?;
         let may_be_early = may_precede_its_pull_request(event) && !references.ids.is_empty();
         // An event that was in neither may have moved from the purgatory to the relay meanwhile.
         if !standing.is_any_here {
             if self.loader.is_related(event, &references).await? {
-                return Ok(Considered::Belongs(references));
+                return Ok(Considered::Belongs);
             }
             if !may_be_early {
                 return Ok(Refusal::Unrelated.into());
@@ -366,7 +362,7 @@ impl WritePolicy {
             match self.consider_related(event, &hold.source).await? {
                 Considered::Waits(again) => hold = *again,
                 Considered::Answered(answer) => return Ok(answer),
-                Considered::Belongs(_) | Considered::Releasing => {
+                Considered::Belongs | Considered::Releasing => {
                     self.recently_accepted.remember(References::of(event));
                     return Ok(Answer::Accept);
                 }

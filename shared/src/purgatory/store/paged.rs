@@ -34,20 +34,15 @@ fn bytes_of(entries: &[Entry]) -> usize {
 }
 
 /// Operations that work page by page, so that others are served in between: the headers of the scripts define a page.
+/// They fail as all operations do.
 impl Purgatory {
     /// Reads everything about some coordinates but their PRs. No change up to the dirty numbers is missing; where it is
     /// read in more than one step, what changes meanwhile raises them, and may be read or not.
-    ///
-    /// # Errors
-    /// As for all operations.
     pub async fn read(&self, coordinates: &BTreeSet<Coordinate>) -> Result<Reading, PurgatoryError> {
         self.read_with(coordinates, &BTreeSet::new()).await
     }
 
     /// Reads everything about some coordinates, as [`Purgatory::read`], and those of these PRs that there are.
-    ///
-    /// # Errors
-    /// As for all operations.
     pub async fn read_with(
         &self,
         coordinates: &BTreeSet<Coordinate>,
@@ -58,9 +53,6 @@ impl Purgatory {
     }
 
     /// Reads the same; `None`: the events have more than so many bytes.
-    ///
-    /// # Errors
-    /// As for all operations.
     pub async fn read_within(
         &self,
         bytes_max: usize,
@@ -106,9 +98,6 @@ impl Purgatory {
     }
 
     /// Returns those of these entries that there are, by event id.
-    ///
-    /// # Errors
-    /// As for all operations.
     pub async fn entries(&self, event_ids: &BTreeSet<EventId>) -> Result<Vec<Entry>, PurgatoryError> {
         let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
         let mut entries = Vec::new();
@@ -146,17 +135,11 @@ impl Purgatory {
     }
 
     /// Returns dirty coordinates, at most `count_max`, with the oldest change first.
-    ///
-    /// # Errors
-    /// As for all operations.
     pub async fn dirty(&self, count_max: usize) -> Result<Vec<(Coordinate, DirtyNumber)>, PurgatoryError> {
         self.dirty_by(DirtyIndex::Coordinates, count_max).await
     }
 
     /// Returns coordinates whose PRs must be reconciled, at most `count_max`, those that have waited longest first.
-    ///
-    /// # Errors
-    /// As for all operations.
     pub async fn dirty_pull_requests(
         &self,
         count_max: usize,
@@ -200,9 +183,6 @@ impl Purgatory {
     }
 
     /// Returns the PRs that are offered to a repository, in any status.
-    ///
-    /// # Errors
-    /// As for all operations.
     pub async fn pull_requests(&self, coordinate: &Coordinate) -> Result<BTreeSet<EventId>, PurgatoryError> {
         let (mut found, mut after) = (BTreeSet::new(), String::new());
         loop {
@@ -334,9 +314,6 @@ impl Purgatory {
     }
 
     /// Returns the latest refusals, and when each was, the last first: at most about `count_max`.
-    ///
-    /// # Errors
-    /// As for all operations.
     pub async fn refusals(&self, count_max: usize) -> Result<Vec<(u64, NotedRefusal)>, PurgatoryError> {
         let mut refusals = Vec::new();
         loop {
