@@ -29,34 +29,21 @@ pub fn begin(directives: &str, format: LogFormat, name: Option<&'static str>) {
         .with_env_filter(EnvFilter::new(directives))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    let is_journal = is_journal();
-    match (format, is_journal) {
+    let prefix = Prefix {
+        is_journal: is_journal(),
+        name: name.filter(|_| format == LogFormat::Text),
+    };
+    match format {
         // The journal has its own times.
-        (LogFormat::Text, true) => log
-            .without_time()
-            .map_event_format(|inner| Prefixed {
-                is_journal,
-                name,
-                inner,
-            })
-            .init(),
-        (LogFormat::Text, false) => log
-            .map_event_format(|inner| Prefixed {
-                is_journal,
-                name,
-                inner,
-            })
-            .init(),
-        (LogFormat::Json, _) => log
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .map_event_format(|inner| Prefixed {
-                is_journal,
-                name: None,
-                inner,
-            })
-            .init(),
+        LogFormat::Text if prefix.is_journal => {
+            let log = log.without_time();
+            log.map_event_format(|inner| Prefixed { prefix, inner }).init();
+        }
+        LogFormat::Text => log.map_event_format(|inner| Prefixed { prefix, inner }).init(),
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true).with_current_span(false);
+            log.map_event_format(|inner| Prefixed { prefix, inner }).init();
+        }
     }
 }
 
@@ -70,10 +57,15 @@ fn is_journal() -> bool {
     said.is_some() && said == own.ok()
 }
 
-/// Writes the priority and the program before each line.
-struct Prefixed<F> {
+/// What is before each line: the priority for the journal, and the program.
+#[derive(Clone, Copy)]
+struct Prefix {
     is_journal: bool,
     name: Option<&'static str>,
+}
+
+struct Prefixed<F> {
+    prefix: Prefix,
     inner: F,
 }
 
@@ -84,10 +76,10 @@ where
     F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        if self.is_journal {
+        if self.prefix.is_journal {
             write!(writer, "<{}>", priority(*event.metadata().level()))?;
         }
-        if let Some(name) = self.name {
+        if let Some(name) = self.prefix.name {
             write!(writer, "{name}: ")?;
         }
         self.inner.format_event(context, writer, event)

@@ -40,9 +40,7 @@ impl Address {
             d: d.to_owned(),
         })
     }
-}
 
-impl Address {
     /// Returns how deletion requests that strfry takes may write it: with the key in lower case, and in upper case.
     pub fn spellings(&self) -> [String; 2] {
         let key = self.author.to_hex();

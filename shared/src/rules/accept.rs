@@ -112,11 +112,7 @@ pub fn decide_admission(event: &Event, git_event: &GitEvent, facts: &Facts) -> A
     if facts.is_deleted(event) {
         return Refusal::Deleted.into();
     }
-    if facts
-        .entries
-        .get(&event.id)
-        .is_some_and(|entry| entry.status.counts_as_served())
-    {
+    if facts.is_releasing(&event.id) {
         return Admission::Accept;
     }
     match nip01::expiration(event) {

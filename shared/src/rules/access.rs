@@ -82,9 +82,7 @@ impl AccessList {
             || self.repositories.contains(coordinate)
             || self.identifiers.contains(&coordinate.identifier)
     }
-}
 
-impl AccessList {
     /// Reads a list of authors, who can be named only by key.
     ///
     /// # Errors

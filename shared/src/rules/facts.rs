@@ -277,6 +277,12 @@ impl Facts {
         self.index.status.get(event_id).copied()
     }
 
+    /// Whether an event is on its way into the relay, or stuck there.
+    pub(super) fn is_releasing(&self, event_id: &EventId) -> bool {
+        let entry = self.entries.get(event_id);
+        entry.is_some_and(|entry| entry.status.counts_as_served())
+    }
+
     /// Whether a served request of its author, to delete it (NIP-09) or to vanish (NIP-62), covers an event.
     pub fn is_deleted(&self, event: &Event) -> bool {
         self.deletion_requests.cover(event)

@@ -273,12 +273,6 @@ fn is_a_strangers(facts: &Facts, staged: &Staged) -> bool {
 
 /// Returns the events that count as served, are not served yet, and concern the push.
 fn releasing_already(facts: &Facts, coordinate: &Coordinate, updates: &[&RefUpdate]) -> BTreeSet<EventId> {
-    let is_releasing = |event_id: &EventId| {
-        facts
-            .entries
-            .get(event_id)
-            .is_some_and(|entry| entry.status.counts_as_served())
-    };
     let announcement = facts
         .served_announcement(coordinate)
         .map(|known| known.item.revision.event_id);
@@ -288,7 +282,7 @@ fn releasing_already(facts: &Facts, coordinate: &Coordinate, updates: &[&RefUpda
         .into_iter()
         .chain(state)
         .chain(pull_requests)
-        .filter(is_releasing)
+        .filter(|event_id| facts.is_releasing(event_id))
         .collect()
 }
 
