@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use nostr::event::Event;
 use shared::git::RefName;
+use shared::nip01::memory_bytes;
 use shared::rules::Facts;
 use tokio::sync::OnceCell;
 use warp::http::StatusCode;
@@ -186,19 +186,11 @@ fn bytes_of(facts: &Facts) -> u64 {
     let entries = facts
         .entries
         .values()
-        .map(|entry| ITEM_BYTES + bytes_of_event(&entry.event));
+        .map(|entry| ITEM_BYTES + memory_bytes(&entry.event));
     let placeholders = facts.placeholders.len() * ITEM_BYTES;
     let listed_by = facts.listed_by.values().map(BTreeSet::len).sum::<usize>() * KEY_BYTES;
     let all = announcements.chain(states).chain(entries).sum::<usize>() + pull_requests + placeholders + listed_by;
     (PAGE_BYTES + all) as u64
-}
-
-fn bytes_of_event(event: &Event) -> usize {
-    let tags = event.tags.iter().map(|tag| {
-        let values = tag.as_slice().iter().map(|value| value.len() + TEXT_BYTES);
-        TAG_BYTES + values.sum::<usize>()
-    });
-    event.content.len() + tags.sum::<usize>()
 }
 
 /// A parsed event without its texts, its places in indices, and the row of its author on the page.
@@ -212,8 +204,6 @@ const KEY_BYTES: usize = 64;
 const REF_BYTES: usize = 320;
 /// A string, without its characters.
 const TEXT_BYTES: usize = 40;
-/// A tag, without its values.
-const TAG_BYTES: usize = 80;
 /// How much longer a text becomes by escaping.
 const ESCAPED: usize = 7;
 /// A page that shows nothing, with its style.
