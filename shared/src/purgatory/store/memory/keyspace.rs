@@ -85,7 +85,6 @@ impl Keyspace {
             ["GET", key] => self.texts.get(key).into(),
             ["SET", key, text] => self.set(key, text, None),
             ["SET", key, text, "EX", secs] => self.set(key, text, Some(self.now + number(secs)?)),
-            ["SET", key, text, "EXAT", time] => self.set(key, text, Some(number(time)?)),
             ["INCRBY", key, count] => self.add(key, number(count)?),
             ["DECRBY", key, count] => self.add(key, -number(count)?),
             ["HGET", key, field] => self.hashes.get(key).and_then(|hash| hash.get(field)).into(),

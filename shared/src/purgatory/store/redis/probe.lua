@@ -21,7 +21,7 @@ end
 local now = try('TIME')
 local ends = string.format('%.0f', (tonumber(now[1]) or 0) + 60)
 try('INFO', 'server')
-try('SET', text, '1', 'EXAT', ends)
+try('SET', text, '1', 'EX', '60')
 try('GET', text)
 try('EXISTS', text)
 try('INCRBY', text, '1')
