@@ -18,6 +18,8 @@ use super::Staged;
 use super::namesakes::Counted;
 use super::namesakes::Namesake;
 use super::namesakes::Namesakes;
+use super::namesakes::RepositoryIndex;
+use super::namesakes::StateIndex;
 use crate::git::Oid;
 use crate::nip01::DeletionRequests;
 use crate::nip01::Revision;
@@ -359,7 +361,7 @@ impl Facts {
         places.map(|place| &self.states[place]).collect()
     }
 
-    fn places_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<usize> {
+    fn places_authorised_by(&self, coordinate: &Coordinate, counted: Counted) -> Vec<StateIndex> {
         let namesakes = self.namesakes_of(&coordinate.identifier).into_iter();
         let authorised = namesakes.flat_map(|namesakes| namesakes.authorised(&coordinate.owner, counted));
         // Marked instead of sorted: hundreds of maintainers may have a repository and a state each.
@@ -399,9 +401,9 @@ impl Facts {
     }
 
     /// Returns the places of these states, and at the end that of the one that governs the repository, if one does.
-    pub(super) fn contenders(&self, coordinate: &Coordinate) -> Vec<usize> {
+    pub(super) fn contenders(&self, coordinate: &Coordinate) -> Vec<StateIndex> {
         let mut places = self.places_authorised_by(coordinate, Counted::Current);
-        let counts_as_served = |place: &usize| self.states[*place].status.counts_as_served();
+        let counts_as_served = |place: &StateIndex| self.states[*place].status.counts_as_served();
         if let Some(governing) = places.iter().position(counts_as_served) {
             places.truncate(governing + 1);
         }
@@ -436,7 +438,7 @@ impl Facts {
 
     /// Returns the positions, in order, of the hosted repositories to which a PR is offered. Resolves the maintainers
     /// of all repositories: for decisions about all of them.
-    pub(super) fn offered_to(&self, pull_request: &PullRequest) -> BTreeSet<usize> {
+    pub(super) fn offered_to(&self, pull_request: &PullRequest) -> BTreeSet<RepositoryIndex> {
         let places = |offered: &Coordinate| {
             let namesakes = self.namesakes_of(&offered.identifier);
             let by_maintainers = namesakes.map_or(&[][..], |namesakes| namesakes.all_confirming(&offered.owner));

@@ -14,6 +14,12 @@ use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
 use crate::nip34::Identifier;
 
+/// A repository by its place in [`Facts::hosted`](super::Facts::hosted).
+pub(super) type RepositoryIndex = usize;
+
+/// A state by its place in [`Facts::states`](super::Facts::states).
+pub(super) type StateIndex = usize;
+
 /// The repositories of one identifier. A key is known by its number, its place in `keys`.
 #[derive(Debug, Clone)]
 pub(super) struct Namesakes {
@@ -24,10 +30,10 @@ pub(super) struct Namesakes {
     current: Circles,
     /// The same with sleeping ones awake; `None`: none sleeps.
     awake: Option<Circles>,
-    /// The place of each key's repository among those that are hosted.
-    hosted: Vec<Option<usize>>,
-    /// The places of the states of each author.
-    states: Vec<Vec<usize>>,
+    /// Each key's repository, if that is hosted.
+    hosted: Vec<Option<RepositoryIndex>>,
+    /// The states of each author.
+    states: Vec<Vec<StateIndex>>,
     named_in: OnceLock<NamedIn>,
 }
 
@@ -38,13 +44,13 @@ struct Circles {
     members: Vec<OnceLock<Members>>,
 }
 
-/// The places of the hosted repositories that name each key.
+/// The hosted repositories that name each key.
 #[derive(Debug, Clone)]
 struct NamedIn {
     /// As a confirmed maintainer.
-    confirmed: Vec<Vec<usize>>,
+    confirmed: Vec<Vec<RepositoryIndex>>,
     /// In whatever way, other repositories than the key's own.
-    at_all: Vec<Vec<usize>>,
+    at_all: Vec<Vec<RepositoryIndex>>,
 }
 
 /// Which announcements count for the maintainers of a repository.
@@ -64,9 +70,9 @@ pub(super) struct Namesake<'f> {
     /// The newest of each, sleeping ones included; `None`: none sleeps.
     pub(super) awake: Option<Vec<&'f Announcement>>,
     /// Whose repositories this server hosts, with their places.
-    pub(super) hosted: BTreeMap<PublicKey, usize>,
+    pub(super) hosted: BTreeMap<PublicKey, RepositoryIndex>,
     /// The authors of states, with their places.
-    pub(super) states: BTreeMap<PublicKey, Vec<usize>>,
+    pub(super) states: BTreeMap<PublicKey, Vec<StateIndex>>,
 }
 
 impl Circles {
@@ -146,14 +152,14 @@ impl Namesakes {
     }
 
     /// Returns the places of the states whose authors are confirmed maintainers of the repository of `owner`.
-    pub(super) fn authorised(&self, owner: &PublicKey, counted: Counted) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn authorised(&self, owner: &PublicKey, counted: Counted) -> impl Iterator<Item = StateIndex> + '_ {
         let members = self.members(owner, counted).into_iter();
         let confirmed = members.flat_map(|members| &members.confirmed);
         confirmed.flat_map(|member| self.states[*member].iter().copied())
     }
 
     /// Returns the places of all states by an author.
-    pub(super) fn states_by(&self, author: &PublicKey) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn states_by(&self, author: &PublicKey) -> impl Iterator<Item = StateIndex> + '_ {
         let states = self.number(author).map(|number| &self.states[number]);
         states.into_iter().flatten().copied()
     }
@@ -207,14 +213,14 @@ impl Namesakes {
 
     /// Returns the positions, in order, of the hosted repositories of which a key is a confirmed maintainer. Resolves
     /// the sets of all of them at the first call: for decisions about all of them.
-    pub(super) fn all_confirming(&self, key: &PublicKey) -> &[usize] {
+    pub(super) fn all_confirming(&self, key: &PublicKey) -> &[RepositoryIndex] {
         let number = self.number(key);
         number.map_or(&[], |number| &self.named_in().confirmed[number])
     }
 
     /// Returns the places of the other hosted repositories that name a key, confirmed or not; see
     /// [`Self::all_confirming`].
-    pub(super) fn all_naming(&self, key: &PublicKey) -> &[usize] {
+    pub(super) fn all_naming(&self, key: &PublicKey) -> &[RepositoryIndex] {
         let number = self.number(key);
         number.map_or(&[], |number| &self.named_in().at_all[number])
     }
@@ -229,7 +235,7 @@ impl Namesakes {
                 let listed = self.current.listings.listed(owner);
                 let named = members.confirmed.iter().chain(&members.invited).chain(listed);
                 for key in named.filter(|key| **key != owner) {
-                    let places: &mut Vec<usize> = &mut at_all[*key];
+                    let places: &mut Vec<RepositoryIndex> = &mut at_all[*key];
                     if places.last() != Some(&place) {
                         places.push(place);
                     }

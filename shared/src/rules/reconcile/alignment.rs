@@ -22,9 +22,11 @@ use crate::rules::Facts;
 use crate::rules::Hosting;
 use crate::rules::OnDisk;
 use crate::rules::Parts;
+use crate::rules::namesakes::RepositoryIndex;
+use crate::rules::namesakes::StateIndex;
 
-/// The next state of every hosted repository that has one. Repositories are identified by their positions (see
-/// [`Facts::hosted`]), and so are states (in [`Facts::states`]): there may be hundreds of both, and each pair matters.
+/// The next state of every hosted repository that has one. Repositories and states are known by their places: there may
+/// be hundreds of both, and each pair matters.
 pub(super) struct NextStates<'f> {
     facts: &'f Facts,
     disk: &'f Disk,
@@ -32,9 +34,9 @@ pub(super) struct NextStates<'f> {
     /// By repository; `None`: it has none, or cannot be read.
     next: Vec<Option<NextState<'f>>>,
     /// By state: the repositories that are at it, or are brought to it.
-    brought: Vec<Vec<usize>>,
+    brought: Vec<Vec<RepositoryIndex>>,
     /// The repositories that cannot be read or changed, in order.
-    broken: Vec<usize>,
+    broken: Vec<RepositoryIndex>,
     /// The newest state of each author and identifier that a repository is brought to.
     newest: BTreeMap<Coordinate, Revision>,
 }
@@ -84,7 +86,7 @@ impl<'f> NextStates<'f> {
 
     /// Chooses the newest held state whose objects are all here, else the one that governs the repository. Returns its
     /// place too.
-    fn choose_one(&self, at: usize) -> Option<(usize, NextState<'f>)> {
+    fn choose_one(&self, at: RepositoryIndex) -> Option<(StateIndex, NextState<'f>)> {
         let coordinate = &self.facts.hosted()[at];
         let is_announced = self.facts.hosting(coordinate) == Hosting::Announced;
         for place in self.facts.contenders(coordinate) {
@@ -147,12 +149,12 @@ impl<'f> NextStates<'f> {
     }
 
     /// Whether the same holds for the repository at a position.
-    pub(super) fn is_broken_at(&self, at: usize) -> bool {
+    pub(super) fn is_broken_at(&self, at: RepositoryIndex) -> bool {
         self.broken.binary_search(&at).is_ok()
     }
 
     /// Whether any of these can be neither read nor changed; they are in order.
-    pub(super) fn is_any_broken(&self, repositories: &[usize]) -> bool {
+    pub(super) fn is_any_broken(&self, repositories: &[RepositoryIndex]) -> bool {
         let mut broken = self.broken.iter();
         broken.any(|at| repositories.binary_search(at).is_ok())
     }
@@ -163,12 +165,12 @@ impl<'f> NextStates<'f> {
     }
 
     /// Returns the repositories that are at, or are brought to, a state.
-    pub(super) fn brought_to(&self, state: usize) -> impl Iterator<Item = &'f Coordinate> {
+    pub(super) fn brought_to(&self, state: StateIndex) -> impl Iterator<Item = &'f Coordinate> {
         self.brought[state].iter().map(|at| &self.facts.hosted()[*at])
     }
 
     /// Whether a repository is at, or is brought to, a newer state than this one.
-    pub(super) fn is_overtaken(&self, at: usize, state: &State) -> bool {
+    pub(super) fn is_overtaken(&self, at: RepositoryIndex, state: &State) -> bool {
         let next = self.next[at].as_ref();
         next.is_some_and(|next| next.state.revision > state.revision)
     }
@@ -179,7 +181,7 @@ impl<'f> NextStates<'f> {
     }
 
     /// Whether a repository has everything that a state declares, or another one has it that shares it.
-    pub(super) fn has_all(&self, at: usize, state: usize) -> bool {
+    pub(super) fn has_all(&self, at: RepositoryIndex, state: StateIndex) -> bool {
         // Kept parts move in only with their state.
         let sources = self.objects.sources(self.facts, at, state);
         self.missing(at, state).is_none() && sources.is_some_and(|sources| sources.parts.is_empty())
@@ -205,7 +207,7 @@ impl<'f> NextStates<'f> {
     }
 
     /// Returns what a state waits for in a repository, in words; `None`: nothing is missing.
-    pub(super) fn missing(&self, at: usize, state: usize) -> Option<String> {
+    pub(super) fn missing(&self, at: RepositoryIndex, state: StateIndex) -> Option<String> {
         match &self.facts.states[state].item.declared {
             Err(defect) => Some(format!("nothing: it can never be fulfilled, {defect}")),
             Ok(declared)
@@ -225,7 +227,7 @@ impl<'f> NextStates<'f> {
 }
 
 /// Returns the places of the repositories for which a state is authoritative, in order.
-pub(super) fn open_to<'f>(facts: &'f Facts, state: &State) -> &'f [usize] {
+pub(super) fn open_to<'f>(facts: &'f Facts, state: &State) -> &'f [RepositoryIndex] {
     let namesakes = facts.namesakes_of(&state.identifier);
     namesakes.map_or(&[], |namesakes| namesakes.all_confirming(&state.author))
 }
@@ -233,7 +235,7 @@ pub(super) fn open_to<'f>(facts: &'f Facts, state: &State) -> &'f [usize] {
 /// Where objects are.
 struct ObjectPlaces<'f> {
     /// Which repositories have an object, in their order.
-    repositories: BTreeMap<&'f Oid, Vec<(usize, ObjectKind)>>,
+    repositories: BTreeMap<&'f Oid, Vec<(RepositoryIndex, ObjectKind)>>,
     /// The kept parts of states.
     parts: &'f BTreeMap<Coordinate, Parts>,
     /// By state: the declared objects that none of the repositories has for which it is authoritative. No repository is
@@ -274,20 +276,25 @@ impl<'f> ObjectPlaces<'f> {
     }
 
     /// Returns the first of these repositories that has an object.
-    fn in_one_set(&self, oid: &Oid, of_one_set: &[usize]) -> Option<(usize, ObjectKind)> {
+    fn in_one_set(&self, oid: &Oid, of_one_set: &[RepositoryIndex]) -> Option<(RepositoryIndex, ObjectKind)> {
         let having = self.repositories.get(oid)?;
-        let is_meant = |(at, _): &&(usize, ObjectKind)| of_one_set.binary_search(at).is_ok();
+        let is_meant = |(at, _): &&(RepositoryIndex, ObjectKind)| of_one_set.binary_search(at).is_ok();
         having.iter().find(is_meant).copied()
     }
 
     /// Returns the kept parts of a state for a repository.
-    fn parts(&self, facts: &Facts, at: usize, state: usize) -> Option<&'f BTreeMap<Oid, ObjectKind>> {
+    fn parts(&self, facts: &Facts, at: RepositoryIndex, state: StateIndex) -> Option<&'f BTreeMap<Oid, ObjectKind>> {
         let parts = self.parts.get(&facts.hosted()[at])?;
         parts.get(&facts.states[state].item.revision.event_id)
     }
 
     /// Returns the declared objects that a repository does not get.
-    fn lacking(&self, facts: &Facts, at: usize, state: usize) -> Result<impl Iterator<Item = &Oid>, &Missing> {
+    fn lacking(
+        &self,
+        facts: &Facts,
+        at: RepositoryIndex,
+        state: StateIndex,
+    ) -> Result<impl Iterator<Item = &Oid>, &Missing> {
         let nowhere = self.nowhere[state].as_ref()?;
         let parts = (!nowhere.is_empty()).then(|| self.parts(facts, at, state)).flatten();
         let is_aside = move |oid: &&Oid| parts.is_some_and(|parts| parts.contains_key(*oid));
@@ -296,7 +303,7 @@ impl<'f> ObjectPlaces<'f> {
 
     /// Finds every object that a state declares: in the repository itself, among the kept parts of the state, or in
     /// another repository for which the state is authoritative. `None`: some are missing, or not of the right kind.
-    fn sources(&self, facts: &Facts, at: usize, state: usize) -> Option<ObjectSources> {
+    fn sources(&self, facts: &Facts, at: RepositoryIndex, state: StateIndex) -> Option<ObjectSources> {
         if self.lacking(facts, at, state).ok()?.next().is_some() {
             return None;
         }

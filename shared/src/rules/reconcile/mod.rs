@@ -19,6 +19,8 @@ use self::ref_room::RefRoom;
 use super::Disk;
 use super::EventStatus;
 use super::Facts;
+use super::namesakes::RepositoryIndex;
+use super::namesakes::StateIndex;
 use crate::nip34;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
@@ -152,8 +154,7 @@ fn plan_states(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
     }
 }
 
-/// `place`: of the state (see [`Facts::states`]).
-fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place: usize) -> Outcome {
+fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place: StateIndex) -> Outcome {
     let state = &facts.states[place].item;
     let all = alignment::open_to(facts, state);
     let repositories = all.iter().copied().filter(|at| !next_states.is_broken_at(*at));
@@ -190,7 +191,7 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place
 }
 
 fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
-    let mut searched = BTreeSet::new();
+    let mut searched: BTreeSet<&RepositoryIndex> = BTreeSet::new();
     for entry in facts.entries.values() {
         let id = entry.event.id;
         let overdue = !entry.status.counts_as_served() && entry.deadline <= facts.now;
@@ -221,8 +222,8 @@ fn plan_expiry(facts: &Facts, sleep_secs: u64, plan: &mut Plan) {
         plan.expired.push((id, expiry));
         plan.waiting.remove(&id);
     }
-    plan.relies_on
-        .extend(searched.into_iter().map(|at: &usize| facts.hosted()[*at].clone()));
+    let searched = searched.into_iter().map(|at| facts.hosted()[*at].clone());
+    plan.relies_on.extend(searched);
 }
 
 /// The need of a state that is authoritative nowhere.
