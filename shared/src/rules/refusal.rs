@@ -44,24 +44,9 @@ pub enum Refusal {
     #[error("restricted: event must reference an accepted repository or accepted event")]
     Unrelated,
     /// The purgatory is full.
-    #[error("restricted: {}; try again when some of them have been released or have expired", limit_text(*.0))]
+    #[error("restricted: {0}; try again when some of them have been released or have expired")]
     Full(Limit),
     /// The purgatory or the relay, which the decision needs, did not answer.
     #[error("error: {0} is not available, try again later")]
     Unavailable(&'static str),
-}
-
-fn limit_text(limit: Limit) -> &'static str {
-    match limit {
-        Limit::EventBytes => "this event is too large to wait for git data",
-        Limit::EntriesPerAuthor => "too many events of this author wait for git data",
-        Limit::BytesPerAuthor => "too many bytes of events of this author wait for git data",
-        Limit::EntriesPerSource => "too many events from this address wait for git data",
-        Limit::BytesPerSource => "too many bytes of events from this address wait for git data",
-        Limit::EntriesPerRepository => "too many events for this repository wait for git data",
-        Limit::EntriesPerShare => "too many events of this author for this repository wait for git data",
-        Limit::EntriesBehind => "too many events wait behind the one that this event refers to",
-        Limit::Entries => "too many events wait for git data",
-        Limit::Bytes => "too many bytes of events wait for git data",
-    }
 }
