@@ -114,7 +114,7 @@ impl Chain {
             .await
             .unwrap_or_else(|| match self.on_error {
                 OnError::Accept => Answer::Accept,
-                OnError::Refuse => Answer::Refuse(Refusal::Unavailable("the relay's own write policy").to_string()),
+                OnError::Refuse => Refusal::Unavailable("the relay's own write policy").into(),
             })
     }
 

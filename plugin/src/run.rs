@@ -53,7 +53,7 @@ pub(crate) fn run(answerer: &Arc<Answerer>, runtime: &Handle) -> io::Result<()> 
             let (answerer, id, line) = (Arc::clone(answerer), request.id.clone(), mem::take(&mut line));
             let answered = runtime.spawn(async move { answerer.answer(&request, &line).await });
             // Whatever goes wrong, strfry's writer must not be left waiting.
-            let panicked = |_| Answer::Refuse(Refusal::Unavailable("the write policy").to_string());
+            let panicked = |_| Answer::from(Refusal::Unavailable("the write policy"));
             let answer = runtime.block_on(answered).unwrap_or_else(panicked);
             write_answer(&mut answer_line, &id, &answer);
         }

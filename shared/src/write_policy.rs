@@ -66,6 +66,12 @@ impl Answer {
     }
 }
 
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(refusal.to_string())
+    }
+}
+
 /// The answer to a client whose event is held (GRASP-01, "Purgatory").
 pub const HELD_MESSAGE: &str = "purgatory: won't be served until git data arrives";
 
@@ -148,7 +154,7 @@ pub enum Considered {
 
 impl From<Refusal> for Considered {
     fn from(refusal: Refusal) -> Self {
-        Self::Answered(Answer::Refuse(refusal.to_string()))
+        Self::Answered(refusal.into())
     }
 }
 
@@ -221,7 +227,7 @@ impl WritePolicy {
             }
             Considered::Waits(hold) => in_time(event, deadline, self.hold(event, *hold))
                 .await
-                .unwrap_or_else(|refusal| Answer::Refuse(refusal.to_string())),
+                .unwrap_or_else(Answer::from),
         }
     }
 
@@ -354,22 +360,28 @@ impl WritePolicy {
 
     async fn hold(&self, event: &Event, mut hold: Hold) -> Result<Answer, FactsError> {
         for _ in 0..ATTEMPTS_MAX {
-            let outcome = self.loader.purgatory.hold(&hold).await?;
-            if outcome != HoldOutcome::Absent {
-                return Ok(answer_to(outcome));
-            }
-            // The event that it refers to may be served by now.
-            match self.consider_related(event, &hold.source).await? {
-                Considered::Waits(again) => hold = *again,
-                Considered::Answered(answer) => return Ok(answer),
-                Considered::Belongs | Considered::Releasing => {
-                    self.recently_accepted.remember(References::of(event));
-                    return Ok(Answer::Accept);
-                }
-                Considered::NotOurs | Considered::Deletes => return Ok(Answer::Accept),
-            }
+            return Ok(match self.loader.purgatory.hold(&hold).await? {
+                // Perhaps it was marked as releasing meanwhile: whoever did that publishes it.
+                HoldOutcome::Held | HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
+                HoldOutcome::Deleted => Refusal::Deleted.into(),
+                HoldOutcome::Replaced => Refusal::Replaced.into(),
+                HoldOutcome::Full(limit) => Refusal::Full(limit).into(),
+                // The event that it refers to may be served by now.
+                HoldOutcome::Absent => match self.consider_related(event, &hold.source).await? {
+                    Considered::Waits(again) => {
+                        hold = *again;
+                        continue;
+                    }
+                    Considered::Answered(answer) => answer,
+                    Considered::Belongs | Considered::Releasing => {
+                        self.recently_accepted.remember(References::of(event));
+                        Answer::Accept
+                    }
+                    Considered::NotOurs | Considered::Deletes => Answer::Accept,
+                },
+            });
         }
-        Ok(answer_to(HoldOutcome::Absent))
+        Ok(Refusal::Unavailable("what the event refers to").into())
     }
 
     /// Ends the events that a request to delete or to vanish covers.
@@ -432,17 +444,5 @@ fn hold_secs(event: &Event, now: u64, hold_secs: u64) -> u64 {
     match expiration(event) {
         Ok(Some(expiration)) => hold_secs.min(expiration.saturating_sub(now).max(1)),
         Ok(None) | Err(_) => hold_secs,
-    }
-}
-
-fn answer_to(outcome: HoldOutcome) -> Answer {
-    match outcome {
-        HoldOutcome::Held => Answer::Hold(HELD_MESSAGE.into()),
-        // Perhaps it was marked as releasing meanwhile: whoever did that publishes it.
-        HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
-        HoldOutcome::Deleted => Answer::Refuse(Refusal::Deleted.to_string()),
-        HoldOutcome::Replaced => Answer::Refuse(Refusal::Replaced.to_string()),
-        HoldOutcome::Absent => Answer::Refuse(Refusal::Unavailable("what the event refers to").to_string()),
-        HoldOutcome::Full(limit) => Answer::Refuse(Refusal::Full(limit).to_string()),
     }
 }
