@@ -170,12 +170,31 @@ impl WritePolicy {
         answer
     }
 
-    /// Counts an answer, and logs a refusal.
+    /// Counts an answer, and logs a refusal unless its source has many refused.
     pub fn note(&self, event: &Event, source: &str, answer: &Answer) {
         self.decisions.add(event.kind.as_u16(), answer.decision());
-        if let Answer::Refuse(reason) = answer {
-            self.log_refusal(event, source, reason);
+        let Answer::Refuse(reason) = answer else { return };
+        if !self.refusals.permits(source) {
+            return;
         }
+        let repositories = named_repositories(event);
+        tracing::info!(
+            event.id = %event.id,
+            event.kind = event.kind.as_u16(),
+            event.author = %event.pubkey,
+            repositories = excerpt(&repositories),
+            source = excerpt(source),
+            reason = excerpt(reason),
+            "event refused"
+        );
+        self.refusals.note(NotedRefusal {
+            request: event.id.to_hex(),
+            what: format!("event of kind {}", event.kind),
+            source: source.to_owned(),
+            author: event.pubkey.to_hex(),
+            repositories,
+            reason: reason.to_owned(),
+        });
     }
 
     /// Returns when an event that arrives now has to be answered.
@@ -228,30 +247,6 @@ impl WritePolicy {
             Considered::Waits(hold) => in_time(event, deadline, self.hold(event, *hold))
                 .await
                 .unwrap_or_else(Answer::from),
-        }
-    }
-
-    /// Logs that an event was refused, unless its source has many refused.
-    pub fn log_refusal(&self, event: &Event, source: &str, reason: &str) {
-        if self.refusals.permits(source) {
-            let repositories = named_repositories(event);
-            tracing::info!(
-                event.id = %event.id,
-                event.kind = event.kind.as_u16(),
-                event.author = %event.pubkey,
-                repositories = excerpt(&repositories),
-                source = excerpt(source),
-                reason = excerpt(reason),
-                "event refused"
-            );
-            self.refusals.note(NotedRefusal {
-                request: event.id.to_hex(),
-                what: format!("event of kind {}", event.kind),
-                source: source.to_owned(),
-                author: event.pubkey.to_hex(),
-                repositories,
-                reason: reason.to_owned(),
-            });
         }
     }
 
