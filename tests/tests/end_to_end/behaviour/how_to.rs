@@ -163,11 +163,11 @@ async fn every_command_of_the_documents_does_what_it_says() {
     assert!(output("docs/first-hour.md", "Afterwards").contains("1 checked, 0 wrong"));
 }
 
-/// Returns the commands that this test is named to run.
-fn recipe_run_by(test: &str) -> &'static str {
-    let mark = format!("<!-- run by {test} -->\n```sh\n");
-    let marked = DOCUMENTS.iter().find_map(|(_, document)| document.split(&mark).nth(1));
-    marked.and_then(|block| block.split("```").next()).unwrap()
+/// Returns the commands of `docs/redis.md` that drop an event.
+fn drop_recipe() -> &'static str {
+    let (_, document) = DOCUMENTS.iter().find(|(name, _)| *name == "docs/redis.md").unwrap();
+    let marked = document.split("<!-- run by tests/tests/end_to_end/behaviour/how_to.rs -->\n```sh\n");
+    marked.last().unwrap().split("```").next().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,9 +177,7 @@ async fn a_waiting_event_is_dropped_with_redis_cli_as_documented() {
     let listed = async || operated.run("grasp-gateway purgatory list --json").await;
     assert!(listed().await.contains(&undeclared.id.to_hex()));
 
-    let output = operated
-        .run(recipe_run_by("a_waiting_event_is_dropped_with_redis_cli_as_documented"))
-        .await;
+    let output = operated.run(drop_recipe()).await;
 
     assert!(output.starts_with("held\n[\"30617:"), "{output}");
     assert!(!listed().await.contains(&undeclared.id.to_hex()));
