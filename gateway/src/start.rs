@@ -58,6 +58,7 @@ use crate::push::Pusher;
 use crate::push::audit::PushLog;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
+use crate::reconcile::LargeLoads;
 use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
@@ -286,6 +287,7 @@ async fn reconciler(
         changes,
         known_events: KnownEvents::new(),
         pull_request_events: PullRequestEvents::new(),
+        large_loads: LargeLoads::new(),
         hold_secs: options.rules.hold.as_secs(),
         settings: PlanSettings {
             sleep_secs: options.times.sleep.as_secs(),

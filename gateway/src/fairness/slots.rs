@@ -1,29 +1,32 @@
-//! Slots for work that costs CPU and memory. A free slot goes to the address that has fewest, and of those with as few
-//! to the one that got its last one longest ago. Where there is more than one slot, one address never has all of them,
+// LEAD: read /tmp/w/LEAD-dm24.md before you go on (then take this line out).
+//! Slots for work that costs CPU and memory. A free slot goes to the address, or another payer, that has fewest, and of
+//! those with as few to the one that got its last one longest ago. Where there is more than one slot, one address never has all of them,
 //! so that its long work does not delay all others.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use nostr::key::PublicKey;
 use parking_lot::Mutex;
 use shared::address_group::address_group;
 use tokio::sync::oneshot;
 
 /// The slots of one kind of work. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Slots {
+pub(crate) struct Slots<P: Payer = IpAddr> {
     slots_max: usize,
-    table: Arc<Mutex<SlotTable>>,
+    table: Arc<Mutex<SlotTable<P>>>,
 }
 
 /// A slot; dropping it gives it to the next one.
 #[must_use = "a slot that is dropped counts no more"]
 #[derive(Debug)]
-pub(crate) struct Slot {
-    slots: Slots,
-    payer: IpAddr,
+pub(crate) struct Slot<P: Payer = IpAddr> {
+    slots: Slots<P>,
+    payer: P,
     /// How many its payer had besides when it got this one, as far as that makes a difference.
     others: u8,
 }
@@ -41,43 +44,68 @@ pub(crate) struct SlotLoad {
     pub(crate) addresses: usize,
 }
 
-#[derive(Debug, Default)]
-struct SlotTable {
+#[derive(Debug)]
+struct SlotTable<P> {
     used: usize,
-    used_by: HashMap<IpAddr, usize>,
-    waiting: BTreeMap<u64, SlotRequest>,
+    used_by: HashMap<P, usize>,
+    waiting: BTreeMap<u64, SlotRequest<P>>,
     next_id: u64,
     /// How many slots were ever granted, and which of them was the last of each address that had one lately.
     granted: u64,
-    last_granted: HashMap<IpAddr, u64>,
+    last_granted: HashMap<P, u64>,
 }
 
 #[derive(Debug)]
-struct SlotRequest {
-    payer: IpAddr,
+struct SlotRequest<P> {
+    payer: P,
     granted: oneshot::Sender<()>,
 }
 
 /// A place in the queue, left when it is dropped; a slot that was granted meanwhile is given back.
-struct QueuePlace<'s> {
-    slots: &'s Slots,
+struct QueuePlace<'s, P: Payer> {
+    slots: &'s Slots<P>,
     id: u64,
-    payer: IpAddr,
+    payer: P,
     granted: oneshot::Receiver<()>,
     is_taken: bool,
 }
 
-impl Slots {
+/// Whose work it is: an address, or the author of events.
+pub(crate) trait Payer: Copy + Eq + Ord + Hash {
+    /// Returns what it counts as, where several count as one.
+    fn share(self) -> Self;
+}
+
+impl Payer for IpAddr {
+    fn share(self) -> Self {
+        address_group(self)
+    }
+}
+
+impl Payer for PublicKey {
+    fn share(self) -> Self {
+        self
+    }
+}
+
+impl<P: Payer> Slots<P> {
     pub(crate) fn new(slots_max: usize) -> Self {
         Self {
             slots_max,
-            table: Arc::default(),
+            table: Arc::new(Mutex::new(SlotTable {
+                used: 0,
+                used_by: HashMap::new(),
+                waiting: BTreeMap::new(),
+                next_id: 0,
+                granted: 0,
+                last_granted: HashMap::new(),
+            })),
         }
     }
 
-    /// Waits for a slot, for work of a client at `address`.
-    pub(crate) async fn acquire(&self, address: IpAddr) -> Slot {
-        let mut place = self.queue(address_group(address));
+    /// Waits for a slot, for work of this payer.
+    pub(crate) async fn acquire(&self, payer: P) -> Slot<P> {
+        let mut place = self.queue(payer.share());
         // An error cannot be: the sender stays in the table until it grants.
         drop((&mut place.granted).await);
         place.is_taken = true;
@@ -89,7 +117,7 @@ impl Slots {
         }
     }
 
-    fn queue(&self, payer: IpAddr) -> QueuePlace<'_> {
+    fn queue(&self, payer: P) -> QueuePlace<'_, P> {
         let (sender, granted) = oneshot::channel();
         let mut table = self.table.lock();
         let id = table.next_id;
@@ -107,12 +135,12 @@ impl Slots {
 
     /// Gives free slots to waiting requests, first to the address with fewest, then to the one whose last turn is
     /// longest ago, and in the order of arrival.
-    fn grant(&self, table: &mut SlotTable) {
+    fn grant(&self, table: &mut SlotTable<P>) {
         // At least a quarter is for others, where there is more than one.
         let per_payer_max = self.slots_max - self.slots_max.div_ceil(4).min(self.slots_max.saturating_sub(1));
         while table.used < self.slots_max {
-            let used_by = |payer: IpAddr| table.used_by.get(&payer).copied().unwrap_or_default();
-            let last_granted = |payer: IpAddr| table.last_granted.get(&payer).copied().unwrap_or_default();
+            let used_by = |payer: P| table.used_by.get(&payer).copied().unwrap_or_default();
+            let last_granted = |payer: P| table.last_granted.get(&payer).copied().unwrap_or_default();
             let next = table
                 .waiting
                 .iter()
@@ -129,7 +157,7 @@ impl Slots {
         }
     }
 
-    fn give_back(&self, payer: IpAddr) {
+    fn give_back(&self, payer: P) {
         let mut table = self.table.lock();
         table.release(payer);
         self.grant(&mut table);
@@ -153,7 +181,7 @@ impl Slots {
     }
 }
 
-impl Slot {
+impl<P: Payer> Slot<P> {
     /// Returns the niceness of a process that works in this slot. What one address runs at the same time shares the
     /// processor among itself, and delays others little: each more has a third of the time of the one before.
     pub(crate) fn niceness(&self) -> i32 {
@@ -166,8 +194,8 @@ const NICENESS_STEP: i32 = 5;
 /// Beyond it all are equally nice, and before background work of git, which is nicest.
 const NICENESS_STEPS_MAX: usize = 3;
 
-impl SlotTable {
-    fn count(&mut self, payer: IpAddr) {
+impl<P: Payer> SlotTable<P> {
+    fn count(&mut self, payer: P) {
         self.used += 1;
         *self.used_by.entry(payer).or_default() += 1;
         self.granted += 1;
@@ -178,7 +206,7 @@ impl SlotTable {
         }
     }
 
-    fn release(&mut self, payer: IpAddr) {
+    fn release(&mut self, payer: P) {
         self.used -= 1;
         if let Some(used) = self.used_by.get_mut(&payer) {
             *used -= 1;
@@ -189,13 +217,13 @@ impl SlotTable {
     }
 }
 
-impl Drop for Slot {
+impl<P: Payer> Drop for Slot<P> {
     fn drop(&mut self) {
         self.slots.give_back(self.payer);
     }
 }
 
-impl Drop for QueuePlace<'_> {
+impl<P: Payer> Drop for QueuePlace<'_, P> {
     fn drop(&mut self) {
         if self.is_taken {
             return;
@@ -303,7 +331,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_one_address_runs_besides_is_nicer_each_time() {
-        let slots = Slots::new(8);
+        let slots = Slots::<IpAddr>::new(8);
         let mut held = Vec::new();
         for _ in 0..5 {
             held.push(slots.acquire([192, 0, 2, 1].into()).await);
