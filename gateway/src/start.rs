@@ -60,6 +60,7 @@ use crate::push::Pusher;
 use crate::push::audit::PushLog;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
+use crate::reconcile::LargeLoads;
 use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::publish::Publisher;
@@ -305,6 +306,7 @@ async fn reconciler(
         changes,
         known_events: KnownEvents::new(),
         pull_request_events: PullRequestEvents::new(),
+        large_loads: LargeLoads::new(),
         settings: Live::new(options.live.of_reconciles()),
     }))
 }

@@ -27,6 +27,7 @@ pub mod live;
 #[cfg(feature = "io")]
 pub mod load_facts;
 #[cfg(feature = "io")]
+mod load_in_parts;
 mod load_outwards;
 #[cfg(feature = "io")]
 pub mod log;

@@ -63,13 +63,16 @@ pub enum FactsError {
         /// How many bytes of memory they may take.
         bytes_max: usize,
     },
+    /// It is decided on what replaces it.
+    #[error("a state was replaced while the facts were read")]
+    Replaced,
 }
 
 impl FactsError {
     /// Whether Redis or the relay is down: other facts cannot be read now either.
     pub fn is_of_a_neighbour(&self) -> bool {
         match self {
-            Self::Purgatory(_) => true,
+            Self::Purgatory(_) | Self::Replaced => true,
             Self::Relay(error) => error.is_passing(),
             Self::TooLarge { .. } => false,
         }
@@ -87,7 +90,10 @@ impl FactLoader {
     /// # Errors
     /// See [`FactsError`]; there are no partial facts.
     pub async fn load(&self, scope: &FactsScope) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
-        self.load_within(usize::MAX, scope).await
+        match self.load_within(WHOLE_BYTES_MAX, scope).await {
+            Err(error) if error.is_too_large() => self.load_in_parts(scope).await,
+            loaded => loaded,
+        }
     }
 
     /// Loads the same, unless all events together take more than about so many bytes of memory.
@@ -99,7 +105,17 @@ impl FactLoader {
         bytes_max: usize,
         scope: &FactsScope,
     ) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
-        tracing::debug!(coordinates = scope.coordinates.len(), "load facts");
+        self.load_outwards(Some(bytes_max), scope).await
+    }
+
+    /// Loads facts round by round; `bytes_max`: `None` is in parts.
+    pub(crate) async fn load_outwards(
+        &self,
+        bytes_max: Option<usize>,
+        scope: &FactsScope,
+    ) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
+        let (is_in_parts, bytes_max) = (bytes_max.is_none(), bytes_max.unwrap_or(usize::MAX));
+        tracing::debug!(coordinates = scope.coordinates.len(), is_in_parts, "load facts");
         let mut next = scope.coordinates.clone();
         if let Reach::Listing { most } = scope.reach {
             next.extend(self.listing(&scope.coordinates, most).await?);
@@ -114,10 +130,11 @@ impl FactLoader {
                 return Err(FactsError::TooLarge { bytes_max });
             }
             // PRs are read once: none of them leads anywhere.
-            let scope = if round == 0 { scope } else { &FactsScope::default() };
-            let (reading, served) = match &scope.arriving {
-                Some(arriving) => self.read_at_once(scope, arriving, &next).await?,
-                None => self.read_in_turn(left, scope, &next).await?,
+            let of_round = if round == 0 { scope } else { &FactsScope::default() };
+            let (reading, served) = match &of_round.arriving {
+                _ if is_in_parts => self.read_in_parts(of_round, scope, &next, &mut found.cut).await?,
+                Some(arriving) => self.read_at_once(left, (of_round, arriving), &next).await?,
+                None => self.read_in_turn(left, of_round, &next).await?,
             };
             // However many rounds there are, and however little each of them reads.
             left = (left.checked_sub(taken(&reading, &served))).ok_or(FactsError::TooLarge { bytes_max })?;
@@ -132,11 +149,6 @@ impl FactLoader {
         let (service, access) = (self.service.clone(), self.access.current());
         let facts = Facts::assemble(service, self.mode, access, covered, reading, served);
         Ok((facts, dirty))
-    }
-
-    /// Loads the facts about one repository.
-    pub async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
-        Ok(self.load(&FactsScope::of(coordinate)).await?.0)
     }
 
     /// Returns the repositories that list the owner of one of these, those that list one of theirs, and so on.
@@ -175,8 +187,8 @@ impl FactLoader {
     /// were asked.
     async fn read_at_once(
         &self,
-        scope: &FactsScope,
-        arriving: &Event,
+        bytes_max: usize,
+        (scope, arriving): (&FactsScope, &Event),
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<(Reading, Vec<Event>), FactsError> {
         let last_lease = self.purgatory.last_lease_read();
@@ -186,7 +198,12 @@ impl FactLoader {
         let filters = git_events(coordinates).into_iter();
         let filters = filters.chain(pull_requests(&scope.pull_request_ids)).collect();
         let (reading, served) = tokio::try_join!(
-            async { Ok::<_, FactsError>(self.purgatory.read_with(coordinates, &scope.pull_request_ids).await?) },
+            async {
+                let read = self
+                    .purgatory
+                    .read_within(bytes_max, coordinates, &scope.pull_request_ids);
+                read.await?.ok_or(FactsError::TooLarge { bytes_max })
+            },
             async { Ok(self.relay.query_with(filters, requests, FEW).await?) },
         )?;
         if let Some(mut served) = served {
@@ -201,12 +218,13 @@ impl FactLoader {
                 return Ok((reading, served));
             }
         }
-        let served = self.served(usize::MAX, scope, coordinates, &reading).await?;
+        let rest = bytes_max.saturating_sub(taken(&reading, &[]));
+        let served = self.served(rest, scope, coordinates, &reading).await?;
         Ok((reading, served))
     }
 
     /// Reads the relay's events about coordinates, and about the purgatory's events for them.
-    async fn served(
+    pub(crate) async fn served(
         &self,
         bytes_max: usize,
         scope: &FactsScope,
@@ -428,6 +446,9 @@ fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
     })
 }
 
+/// What a load takes that is not read in parts: thirty small repositories fit, or two with thousands of refs.
+pub const WHOLE_BYTES_MAX: usize = 2 << 20;
+
 /// What an author's announcement and state are expected to take, where nobody wants to do harm: as much as a state with
 /// 150 refs.
 const AUTHOR_BYTES: usize = 32 << 10;
@@ -469,6 +490,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;
+    use std::time::Duration;
 
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
@@ -484,6 +506,7 @@ mod tests {
     use crate::purgatory::Release;
     use crate::purgatory::Room;
     use crate::relay_client::tests::relay;
+    use crate::relay_client::tests::relay_waited_for;
     use crate::relay_client::tests::stored;
     use crate::rules::EventStatus;
     use crate::rules::tests::announcement_event;
@@ -584,7 +607,8 @@ mod tests {
     async fn serving_counted(events: Vec<Event>) -> (RelayClient, Arc<AtomicUsize>) {
         let requests = Arc::new(AtomicUsize::new(0));
         let asked = Arc::clone(&requests);
-        let client = relay(500, move |_, message| {
+        // It takes its time for the largest events.
+        let client = relay_waited_for(Duration::from_secs(60), 500, move |_, message| {
             if message[0] != "REQ" {
                 return Vec::new();
             }
@@ -696,6 +720,72 @@ mod tests {
         assert_eq!(loaded.unwrap().0.status(&own.id), Some(EventStatus::Served));
         assert_eq!(queried.unwrap().len(), count);
         assert!(matches!(within, Err(RelayError::TooLarge { .. })), "{within:?}");
+    }
+
+    /// A state of `r` with one branch, of the largest size that is accepted.
+    fn largest_state(author: u8, created_at: u64) -> Event {
+        let oid = format!("{author:040x}");
+        let (declared, padding) = ([["d", "r"], ["refs/heads/main", &oid]], ["t", "", "", ""]);
+        let tags = declared.iter().map(<[&str; 2]>::as_slice);
+        let tags: Vec<&[&str]> = tags.chain(std::iter::repeat_n(&padding[..], 4_990)).collect();
+        crate::rules::tests::event(author, nip34::STATE, created_at, &tags)
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_to_be_read_at_once_decides_the_same_and_takes_little() {
+        let (own, others) = (coordinate(1, "r"), 2..9);
+        let listed: Vec<String> = others.clone().map(|owner| pubkey(owner).to_hex()).collect();
+        let lists: Vec<&str> = ["maintainers"]
+            .into_iter()
+            .chain(listed.iter().map(String::as_str))
+            .collect();
+        let padded = others
+            .clone()
+            .flat_map(|owner| [largest(owner)[0].clone(), largest_state(owner, owner.into())]);
+        let served: Vec<Event> = padded.chain([announcement_event(1, "r", 1, &[&lists])]).collect();
+        let loader = loader(serving(served).await);
+        let held = [largest_state(1, 20), largest_state(3, 30), largest_state(4, 3)];
+        for event in &held {
+            let hold = self::held(
+                event,
+                Coordinate {
+                    owner: event.pubkey,
+                    ..own.clone()
+                },
+            );
+            assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        }
+        let scope = FactsScope {
+            reach: Reach::FULL,
+            ..FactsScope::of(&own)
+        };
+
+        let (parts, _) = loader.load(&scope).await.unwrap();
+        let (whole, _) = loader.load_within(usize::MAX, &scope).await.unwrap();
+
+        assert!(whole.covered.cut.is_empty());
+        for at in (1..9).map(|owner| coordinate(owner, "r")) {
+            assert_eq!(parts.membership(&at), whole.membership(&at));
+            assert_eq!(parts.hosting(&at), whole.hosting(&at));
+        }
+        assert_eq!(parts.governing_state(&own), whole.governing_state(&own));
+        assert_eq!(parts.candidate_states(&own), whole.candidate_states(&own));
+        assert!(parts.declares_refs(&own) && parts.candidate_states(&own).len() == 2);
+        // Of others it is not decided here.
+        assert_eq!(parts.covered.cut.len(), 2 * others.len() + held.len());
+        assert!(parts.is_settled(&own) && others.clone().all(|at| !parts.is_settled(&coordinate(at, "r"))));
+        let unread = parts.states.iter().filter(|known| known.item.declared.is_err());
+        assert_eq!(
+            unread.count(),
+            7,
+            "six served ones, and a held one, that decide nothing"
+        );
+        let taken = parts
+            .entries
+            .values()
+            .map(|entry| memory_bytes(&entry.event))
+            .sum::<usize>();
+        assert!(taken < 10_000, "{taken}");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::Event;
+use nostr::event::EventId;
 
 use crate::facts_scope::FactsScope;
 use crate::facts_scope::Reach;
@@ -30,6 +31,8 @@ pub(crate) struct Outwards {
     pub(crate) reading: Reading,
     /// The relay's events.
     pub(crate) served: Vec<Event>,
+    /// Of which of these only a part was kept, and their coordinates.
+    pub(crate) cut: BTreeMap<EventId, Coordinate>,
     /// How many coordinates may be seen.
     seen_max: usize,
 }
@@ -61,22 +64,8 @@ impl Outwards {
         }
         self.read.extend(coordinates);
         self.served.extend(served);
-        self.add_reading(reading);
+        self.reading.extend(reading);
         self.in_turns(&lists)
-    }
-
-    fn add_reading(&mut self, reading: Reading) {
-        let all = &mut self.reading;
-        // Decisions use the time of the first read: later events are not overdue by it.
-        if all.now == 0 {
-            all.now = reading.now;
-        }
-        all.dirty.extend(reading.dirty);
-        all.listed_by.extend(reading.listed_by);
-        all.placeholders.extend(reading.placeholders);
-        all.entries.extend(reading.entries);
-        all.entries.sort_by_key(|entry| entry.event.id);
-        all.entries.dedup_by_key(|entry| entry.event.id);
     }
 
     /// Takes those not seen yet, the first of each list, then the second of each: a long list cannot crowd out another.
@@ -98,10 +87,14 @@ impl Outwards {
     /// Returns the coordinates that were read, and about which of them not everything that decides was.
     pub(crate) fn covered(&self, scope: &FactsScope) -> Covered {
         let partial = self.partial(scope);
+        let mut unsettled = self.unsettled(scope, &partial);
+        let of_others = self.cut.values().filter(|at| !scope.coordinates.contains(at));
+        unsettled.extend(of_others.cloned());
         Covered {
             coordinates: self.read.clone(),
-            unsettled: self.unsettled(scope, &partial),
+            unsettled,
             partial,
+            cut: self.cut.keys().copied().collect(),
         }
     }
 

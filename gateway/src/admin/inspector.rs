@@ -6,6 +6,7 @@ use std::time::Duration;
 use progress::CommandProgress;
 use shared::load_facts::FactLoader;
 use shared::load_facts::FactsError;
+use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
@@ -97,7 +98,7 @@ impl Inspector {
     }
 
     async fn compare(&self, coordinate: &Coordinate, broken: &[String]) -> Result<Inspection, FactsError> {
-        let facts = self.loader.load_about(coordinate).await?;
+        let (facts, _) = self.loader.load(&FactsScope::of(coordinate)).await?;
         let on_disk = match self.read(coordinate).await {
             Ok(on_disk) => on_disk,
             Err(error) => FoundOnDisk {

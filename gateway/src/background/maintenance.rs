@@ -59,7 +59,12 @@ async fn remove_unreachable(reconciler: &Reconciler, coordinate: &Coordinate) ->
         let locked = repositories
             .lock_in(Line::Strangers, &[coordinate.clone()].into())
             .await?;
-        let wanted = loader.load_about(coordinate).await?.referenced_objects();
+        let facts = reconciler.load_about(coordinate).await?;
+        // Of some states it is not known what they want.
+        if !facts.covered.cut.is_empty() {
+            return Ok(0);
+        }
+        let wanted = facts.referenced_objects();
         // After the facts: a loss of the purgatory means that they are incomplete.
         if loader.purgatory.epoch().await?.is_unknown() {
             return Ok(0);

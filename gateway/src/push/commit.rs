@@ -57,7 +57,9 @@ pub(super) async fn commit(
         pull_request_ids,
         ..FactsScope::default()
     };
-    let mut loaded = reconciler.load(&locked, scope).await?;
+    let mut loaded = reconciler
+        .load(&locked, scope, &reconciler.large_loads.of_pushes)
+        .await?;
     let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
         return Err(PushError::Gone);
     };

@@ -17,9 +17,12 @@ pub(crate) mod reconciled;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use nostr::key::PublicKey;
 use shared::live::Live;
 use shared::load_facts::FactLoader;
+use shared::load_facts::FactsError;
 use shared::load_facts::FactsScope;
+use shared::load_facts::WHOLE_BYTES_MAX;
 use shared::nip34::Coordinate;
 use shared::purgatory::DirtyNumber;
 use shared::rules::Disk;
@@ -28,6 +31,8 @@ use shared::rules::Plan;
 use shared::rules::PlanSettings;
 use shared::rules::plan;
 
+use crate::fairness::slots::Slot;
+use crate::fairness::slots::Slots;
 use crate::logged::logged;
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::carry_out::change_repositories;
@@ -42,6 +47,7 @@ use crate::reconcile::noted::end_and_expire;
 use crate::reconcile::noted::growing;
 use crate::reconcile::noted::mark_others;
 use crate::reconcile::noted::note_remaining;
+use crate::reconcile::noted::read_whole;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 pub(crate) use crate::reconcile::reconciled::Reconciled;
@@ -63,6 +69,8 @@ pub(crate) struct Reconciler {
     pub(crate) known_events: KnownEvents,
     /// Which PRs have refs here.
     pub(crate) pull_request_events: PullRequestEvents,
+    /// The places of loads that take much memory.
+    pub(crate) large_loads: LargeLoads,
     /// How long things last and how much there may be.
     pub(crate) settings: Live<PlanSettings>,
 }
@@ -73,10 +81,30 @@ pub(crate) struct Loaded {
     /// The coordinates that they were loaded about.
     scope: FactsScope,
     dirty: BTreeMap<Coordinate, DirtyNumber>,
+    /// The place of what takes much memory, for as long as it does.
+    place: Option<LoadPlace>,
+}
+
+/// The places of loads that take much memory. A push waits for other pushes only.
+pub(crate) struct LargeLoads {
+    pub(crate) of_pushes: Slots<PublicKey>,
+    pub(crate) others: Slots<PublicKey>,
+}
+
+type LoadPlace = Slot<PublicKey>;
+
+impl LargeLoads {
+    /// Two of each, so that no author has all: each of some 30 MB at most.
+    pub(crate) fn new() -> Self {
+        Self {
+            of_pushes: Slots::new(2),
+            others: Slots::new(2),
+        }
+    }
 }
 
 impl Reconciler {
-    /// Loads facts under the lock of their coordinates.
+    /// Loads facts under the lock of their coordinates; if they take much memory, in one of these places.
     ///
     /// # Errors
     /// See [`ReconcileError`].
@@ -84,9 +112,45 @@ impl Reconciler {
         &self,
         _locked: &LockedRepositories<'_>,
         scope: FactsScope,
+        places: &Slots<PublicKey>,
     ) -> Result<Loaded, ReconcileError> {
-        let (facts, dirty) = self.loader.load(&scope).await?;
-        Ok(Loaded { facts, scope, dirty })
+        let ((facts, dirty), place) = self.load_in(places, None, &scope).await?;
+        Ok(Loaded {
+            facts,
+            scope,
+            dirty,
+            place,
+        })
+    }
+
+    /// Loads the facts about one repository.
+    pub(crate) async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
+        self.load_facts(&FactsScope::of(coordinate)).await
+    }
+
+    /// Loads facts that are kept for a moment.
+    pub(crate) async fn load_facts(&self, scope: &FactsScope) -> Result<Facts, FactsError> {
+        let ((facts, _), _place) = self.load_in(&self.large_loads.others, None, scope).await?;
+        Ok(facts)
+    }
+
+    /// Loads facts; those of much in the place that the caller has, or in one of these. Nobody who has one waits for
+    /// another, and nothing is refused: whoever is answered OK is in no stranger's hand.
+    async fn load_in(
+        &self,
+        places: &Slots<PublicKey>,
+        place: Option<LoadPlace>,
+        scope: &FactsScope,
+    ) -> Result<(LoadedFacts, Option<LoadPlace>), FactsError> {
+        match self.loader.load_within(WHOLE_BYTES_MAX, scope).await {
+            Err(error) if error.is_too_large() => {}
+            loaded => return Ok((loaded?, None)),
+        }
+        let place = match (place, scope.coordinates.first()) {
+            (None, Some(coordinate)) => Some(places.acquire(coordinate.owner).await),
+            (place, _) => place,
+        };
+        Ok((self.loader.load_in_parts(scope).await?, place))
     }
 
     /// Reconciles the coordinates that are locked, on facts that were loaded since. What raises a dirty number after
@@ -165,7 +229,9 @@ impl Reconciler {
             return Ok(false);
         }
         if !attempts.has_tried_to_lock && locked.try_extend(&unlocked).await? {
-            *loaded = self.load(locked, loaded.scope.clone()).await?;
+            let place = loaded.place.take();
+            let again = self.load_in(&self.large_loads.others, place, &loaded.scope).await?;
+            ((loaded.facts, loaded.dirty), loaded.place) = again;
         } else {
             attempts.left.extend(unlocked);
         }
@@ -196,6 +262,7 @@ impl Reconciler {
         let others = left.iter().cloned().chain(foreign);
         let is_aligned = !aligned.is_empty();
         mark_others(purgatory, (facts, scope), (&plan, is_aligned), others.collect()).await?;
+        read_whole(purgatory, &facts.covered, &mut plan.releases).await?;
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
         let mut reconciled = Reconciled {
             leased: marked.leased,
@@ -227,7 +294,9 @@ impl Reconciler {
     async fn end(
         &self,
         locked: &LockedRepositories<'_>,
-        Loaded { facts, scope, dirty }: &Loaded,
+        Loaded {
+            facts, scope, dirty, ..
+        }: &Loaded,
         (plan, is_aligned): (&mut Plan, bool),
         reconciled: &mut Reconciled,
     ) -> Result<(), ReconcileError> {
@@ -243,3 +312,6 @@ impl Reconciler {
         Ok(())
     }
 }
+
+/// Facts, and the dirty numbers of the coordinates that they were loaded about.
+type LoadedFacts = (Facts, BTreeMap<Coordinate, DirtyNumber>);

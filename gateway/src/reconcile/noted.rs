@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use nostr::event::Event;
 use nostr::event::EventId;
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
@@ -13,6 +14,7 @@ use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::Release;
 use shared::refusal_log::excerpt;
+use shared::rules::Covered;
 use shared::rules::Facts;
 use shared::rules::Installation;
 use shared::rules::InstallationSource;
@@ -33,6 +35,26 @@ pub(super) async fn mark_others(
         purgatory.mark_dirty(&others).await?;
     }
     look_at_members(purgatory, (facts, scope), (plan, is_aligned)).await
+}
+
+/// Reads those of these events again of which the facts have only a part; one that has left meanwhile is not released.
+pub(super) async fn read_whole(
+    purgatory: &Purgatory,
+    covered: &Covered,
+    releases: &mut Vec<Release>,
+) -> Result<(), PurgatoryError> {
+    let ids = releases.iter().map(|release| release.event.id);
+    let cut: BTreeSet<EventId> = ids.filter(|id| covered.cut.contains(id)).collect();
+    let whole = purgatory.entries(&cut).await?;
+    let mut whole: BTreeMap<EventId, Event> = (whole.into_iter()).map(|entry| (entry.event.id, entry.event)).collect();
+    releases.retain_mut(|release| {
+        if !cut.contains(&release.event.id) {
+            return true;
+        }
+        let event = whole.remove(&release.event.id);
+        event.map(|event| release.event = event).is_some()
+    });
+    Ok(())
 }
 
 /// Ends entries, before any of their objects are removed. Objects that are kept aside stay for the entries that a push
@@ -159,4 +181,61 @@ fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap
         .filter(|(event_id, text)| written(event_id) != Some(text.as_str()))
         .map(|(event_id, text)| (*event_id, text.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Kind;
+    use nostr::event::Tags;
+    use nostr::key::Keys;
+    use shared::purgatory::Hold;
+    use shared::purgatory::Limits;
+    use shared::purgatory::Room;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_released_is_whole_although_the_facts_have_a_part_of_it() {
+        let purgatory = Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1_000));
+        let builder = EventBuilder::new(Kind::from_u16(30618), "");
+        let events = ["here", "gone"].map(|d| {
+            let tag = nostr::event::Tag::parse(["d", d]).unwrap();
+            builder.clone().tag(tag).finalize(&Keys::generate()).unwrap()
+        });
+        let hold = Hold {
+            event: events[0].clone(),
+            coordinates: BTreeSet::new(),
+            source: String::new(),
+            hold_secs: 100,
+            extend: BTreeSet::new(),
+            room: Room::Always,
+            behind: None,
+        };
+        purgatory.hold(&hold).await.unwrap();
+        let covered = Covered {
+            cut: events.iter().map(|event| event.id).collect(),
+            ..Covered::default()
+        };
+        let part = |event: &Event| {
+            let mut event = event.clone();
+            event.tags = Tags::new();
+            Release {
+                event,
+                coordinates: BTreeSet::new(),
+                after: BTreeSet::new(),
+            }
+        };
+        let mut releases: Vec<Release> = events.iter().map(part).collect();
+
+        read_whole(&purgatory, &covered, &mut releases).await.unwrap();
+
+        let [release] = &releases[..] else {
+            panic!("{releases:?}");
+        };
+        assert_eq!(release.event.tags, events[0].tags);
+    }
 }

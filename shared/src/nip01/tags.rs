@@ -35,11 +35,14 @@ pub fn first_value<'e>(event: &'e Event, name: &str) -> &'e str {
 
 /// Returns about how many bytes of memory an event takes. Tags of few characters each take many times their text.
 pub fn memory_bytes(event: &Event) -> usize {
-    let tags = event.tags.iter().map(|tag| {
-        let elements = tag.as_slice().iter();
-        TAG_MEMORY_BYTES + elements.map(|text| text.len() + TEXT_MEMORY_BYTES).sum::<usize>()
-    });
+    let tags = event.tags.iter().map(|tag| tag_memory_bytes(tag.as_slice()));
     EVENT_MEMORY_BYTES + event.content.len() + tags.sum::<usize>()
+}
+
+/// Returns the same of one tag.
+pub fn tag_memory_bytes(tag: &[String]) -> usize {
+    let elements = tag.iter().map(|text| text.len() + TEXT_MEMORY_BYTES);
+    TAG_MEMORY_BYTES + elements.sum::<usize>()
 }
 
 /// An event without its content and its tags.

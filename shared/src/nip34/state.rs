@@ -34,6 +34,9 @@ pub enum Unfulfillable {
     /// and wants it answered OK (docs/facts/grasp.md 1.1).
     #[error("{} has an abbreviated object id", excerpt(.0.as_str()))]
     Abbreviated(RefName),
+    /// Nothing is wrong: the state was read for its date only, with those of hundreds of others.
+    #[error("its refs were not read")]
+    Unread,
     /// Anything else.
     #[error(transparent)]
     Malformed(#[from] Defect),
@@ -60,6 +63,14 @@ impl State {
             identifier: Identifier::of(event)?,
             declared: Declared::parse(event),
         })
+    }
+
+    /// Returns it without its refs.
+    pub(crate) fn unread(self) -> Self {
+        Self {
+            declared: Err(Unfulfillable::Unread),
+            ..self
+        }
     }
 
     /// Returns the coordinate of its author's own repository, whether there is one or not.
@@ -90,7 +101,7 @@ impl Declared {
                     abbreviated = Some(name);
                     continue;
                 }
-                Err(error @ Unfulfillable::Malformed(_)) => return Err(error),
+                Err(error) => return Err(error),
             };
             if refs.insert(name.clone(), oid).is_some_and(|before| before != oid) {
                 return Err(malformed(format!("{} is declared twice", excerpt(name.as_str()))));

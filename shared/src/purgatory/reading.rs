@@ -36,6 +36,20 @@ pub struct Reading {
 impl Reading {
     /// How many of those who list the owner of a coordinate are read with it.
     pub const LISTED_BY_MAX: usize = 16;
+
+    /// Adds what was read later about other coordinates.
+    pub(crate) fn extend(&mut self, later: Self) {
+        // Decisions use the time of the first read: later events are not overdue by it.
+        if self.now == 0 {
+            self.now = later.now;
+        }
+        self.dirty.extend(later.dirty);
+        self.listed_by.extend(later.listed_by);
+        self.placeholders.extend(later.placeholders);
+        self.entries.extend(later.entries);
+        self.entries.sort_by_key(|entry| entry.event.id);
+        self.entries.dedup_by_key(|entry| entry.event.id);
+    }
 }
 
 /// The time between two losses, or possible losses, of the store's data.

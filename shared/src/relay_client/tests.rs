@@ -1,11 +1,13 @@
 //! The client against a relay that misbehaves on demand. How it fares with real ones is tested in
 //! `tests/tests/strfry_contract.rs`.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
 use futures_util::SinkExt;
 use futures_util::StreamExt;
 use nostr::event::EventBuilder;
@@ -35,6 +37,14 @@ pub(crate) async fn relay<R>(max_limit: usize, reply: R) -> RelayClient
 where
     R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
 {
+    relay_waited_for(Duration::from_millis(500), max_limit, reply).await
+}
+
+/// The same, for which its client waits so long.
+pub(crate) async fn relay_waited_for<R>(timeout: Duration, max_limit: usize, reply: R) -> RelayClient
+where
+    R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let reply = Arc::new(reply);
@@ -44,7 +54,7 @@ where
             tokio::spawn(serve(stream, max_limit, Arc::clone(&reply), Arc::clone(&connections)));
         }
     });
-    RelayClient::new(url.parse().unwrap(), Duration::from_millis(500))
+    RelayClient::new(url.parse().unwrap(), timeout)
 }
 
 async fn serve<R>(mut stream: TcpStream, max_limit: usize, reply: Arc<R>, connections: Arc<AtomicUsize>)
@@ -65,19 +75,33 @@ where
     }
     let connections_before = connections.fetch_add(1, Ordering::SeqCst);
     let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-    while let Some(Ok(message)) = socket.next().await {
+    let mut waiting = VecDeque::new();
+    while let Some(Ok(message)) = match waiting.pop_front() {
+        Some(message) => Some(message),
+        None => socket.next().await,
+    } {
         let Ok(text) = message.to_text() else {
             continue;
         };
-        let Ok(message) = serde_json::from_str(text) else {
+        let Ok(message) = serde_json::from_str::<Value>(text) else {
             continue;
         };
+        // As any relay it stops where its client does.
+        let close = json!(["CLOSE", message[1]]).to_string();
+        let is_close = |waiting: &Result<tungstenite::Message, tungstenite::Error>| {
+            let waiting = waiting.as_ref().ok().and_then(|waiting| waiting.to_text().ok());
+            waiting == Some(close.as_str())
+        };
         for reply in reply(connections_before, &message) {
+            if waiting.iter().any(is_close) {
+                break;
+            }
             match reply {
-                Reply::Say(value) => socket
-                    .send(tungstenite::Message::text(value.to_string()))
-                    .await
-                    .unwrap(),
+                Reply::Say(value) => {
+                    let said = socket.send(tungstenite::Message::text(value.to_string())).await;
+                    said.unwrap();
+                    waiting.extend(socket.next().now_or_never().flatten());
+                }
                 Reply::HangUp => return,
             }
         }

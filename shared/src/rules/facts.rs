@@ -55,6 +55,8 @@ pub struct Covered {
     pub unsettled: BTreeSet<Coordinate>,
     /// Those whose members were not all read: nothing is decided about these repositories.
     pub partial: BTreeSet<Coordinate>,
+    /// Events of which a part was left out: of states, the refs. Such coordinates are unsettled unless asked about.
+    pub cut: BTreeSet<EventId>,
 }
 
 /// Everything known about some coordinates at one moment.
@@ -261,6 +263,10 @@ impl Facts {
         }
         match event.kind.as_u16() {
             nip34::ANNOUNCEMENT => self.announcements.extend(known(Announcement::parse(event), status)),
+            nip34::STATE if self.covered.cut.contains(&event.id) => {
+                self.states
+                    .extend(known(State::parse(event).map(State::unread), status));
+            }
             nip34::STATE => self.states.extend(known(State::parse(event), status)),
             nip34::PULL_REQUEST | nip34::PULL_REQUEST_UPDATE => {
                 self.pull_requests.extend(known(PullRequest::parse(event), status));

@@ -15,6 +15,7 @@ mod related;
 mod remedy;
 mod service;
 mod state_match;
+mod unread_states;
 mod verdict;
 
 pub use accept::*;

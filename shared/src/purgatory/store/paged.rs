@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
@@ -59,6 +60,28 @@ impl Purgatory {
         coordinates: &BTreeSet<Coordinate>,
         pull_request_ids: &BTreeSet<EventId>,
     ) -> Result<Option<Reading>, PurgatoryError> {
+        self.read_trimmed(bytes_max, coordinates, pull_request_ids, |_| ())
+            .await
+    }
+
+    /// Reads the same, and keeps what `trim` leaves of each event of a page before it reads the next one.
+    ///
+    /// # Errors
+    /// As for all operations.
+    pub(crate) async fn read_trimmed(
+        &self,
+        bytes_max: usize,
+        coordinates: &BTreeSet<Coordinate>,
+        pull_request_ids: &BTreeSet<EventId>,
+        mut trim: impl FnMut(&mut Event),
+    ) -> Result<Option<Reading>, PurgatoryError> {
+        let mut trimmed = |entries: Vec<Entry>| {
+            let trimmed = entries.into_iter().map(|mut entry| {
+                trim(&mut entry.event);
+                entry
+            });
+            trimmed.collect::<Vec<Entry>>()
+        };
         let start = ReadingCursor::start();
         // At once, and in this order: a round trip less. A single one is read in the same step.
         let (beside, others) = match pull_request_ids.len() {
@@ -67,11 +90,13 @@ impl Purgatory {
         };
         let ((mut reading, mut cursor), pull_requests) =
             tokio::try_join!(self.read_page(coordinates, &start, beside), self.entries(others))?;
+        reading.entries = trimmed(reading.entries);
         let mut bytes = bytes_of(&reading.entries);
         while !cursor.is_end() && bytes <= bytes_max {
             let (page, next) = self.read_page(coordinates, &cursor, None).await?;
-            bytes += bytes_of(&page.entries);
-            reading.entries.extend(page.entries);
+            let entries = trimmed(page.entries);
+            bytes += bytes_of(&entries);
+            reading.entries.extend(entries);
             reading.placeholders.extend(page.placeholders);
             reading.last_lease = page.last_lease;
             cursor = next;

@@ -8,10 +8,12 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use super::plan::Plan;
+use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
 use crate::purgatory::Expiry;
 use crate::purgatory::Reading;
 use crate::rules::Facts;
+use crate::rules::Known;
 
 /// Whom the announcements of a repository list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,6 +69,11 @@ pub fn listings_to_note(facts: &Facts, plan: &Plan) -> BTreeMap<Coordinate, List
         if is_missing {
             changed.insert(listing);
         }
+    }
+    // Of these not everybody whom they list may be known.
+    let is_cut = |known: &&Known<Announcement>| facts.covered.cut.contains(&known.item.revision.event_id);
+    for known in facts.announcements.iter().filter(is_cut) {
+        changed.remove(&known.item.coordinate);
     }
     let changed = changed.into_iter();
     changed

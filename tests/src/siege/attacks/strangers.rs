@@ -49,6 +49,15 @@ pub(super) const ATTACKS: &[Attack] = &[
         prepare: |attacker| Box::pin(clique_at_once(attacker)),
     },
     Attack {
+        name: "padded-maintainers",
+        does: "four repositories of the victim's identifier that list 200 keys, each of which has an announcement and a \
+               state served with 20,000 elements of tags; announces the four again and again",
+        costs: "400 events of 80 KB",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(padded_maintainers(attacker)),
+    },
+    Attack {
         name: "large-announcements",
         does: "200 announcements of 5,000 tags each; asks for their packs on 240 sockets, and does not end the requests",
         costs: "200 events of 100 KB, and 240 sockets",
@@ -185,6 +194,36 @@ async fn announce_clique(attacker: &Attacker) -> Vec<Keys> {
     let all: Vec<String> = keys.iter().map(|key| key.public_key().to_hex()).collect();
     send_all(attacker, &announcements(attacker, &keys, |_| all.clone())).await;
     keys
+}
+
+async fn padded_maintainers(attacker: Attacker) -> Assault {
+    let (keys, identifier) = (new_keys(200), attacker.victim.identifier());
+    let mut lists = vec!["maintainers".to_owned()];
+    lists.extend(keys.iter().map(|key| key.public_key().to_hex()));
+    let (mut own, mut commit) = (Vec::new(), String::new());
+    for _ in 0..4 {
+        let repository = OwnRepository::new(&attacker, &identifier).await;
+        commit = repository.serve(&attacker, &[lists.clone()]).await;
+        own.push(repository.repository.owner.clone());
+    }
+    // Older than those of the repositories: they are served as soon as their data is here, and move no ref.
+    let padded = |owner: &Keys, kind, tags: &[Vec<String>]| {
+        let mut tags = tags.to_vec();
+        tags.push(tag(&["d", &identifier]));
+        tags.resize(4_990, tag(&["tt", "", "", ""]));
+        sign(owner, kind, now() - 200, &tags)
+    };
+    let states = keys
+        .iter()
+        .map(|owner| padded(owner, 30618, &[tag(&["refs/heads/main", &commit])]));
+    send_all(&attacker, &states.collect::<Vec<_>>()).await;
+    let announcements = keys.iter().map(|owner| padded(owner, 30617, &[]));
+    send_all(&attacker, &announcements.collect::<Vec<_>>()).await;
+    let announcer = attacker.clone();
+    repeating(attacker, move |number| {
+        let owner = &own[number as usize % own.len()];
+        announcer.announcement(owner, &identifier, now() + number / 4, &[lists.clone()])
+    })
 }
 
 async fn large_announcements(attacker: Attacker) -> Assault {
