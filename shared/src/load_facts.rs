@@ -132,7 +132,7 @@ impl FactLoader {
             // PRs are read once: none of them leads anywhere.
             let of_round = if round == 0 { scope } else { &FactsScope::default() };
             let (reading, served) = match &of_round.arriving {
-                _ if is_in_parts => self.read_in_parts(of_round, scope, &next, &mut found.cut).await?,
+                _ if is_in_parts => self.read_in_parts(of_round, scope, &next, &mut found.left_out).await?,
                 Some(arriving) => self.read_at_once(left, (of_round, arriving), &next).await?,
                 None => self.read_in_turn(left, of_round, &next).await?,
             };
@@ -157,13 +157,14 @@ impl FactLoader {
         coordinates: &BTreeSet<Coordinate>,
         most: usize,
     ) -> Result<BTreeSet<Coordinate>, PurgatoryError> {
+        let access = self.access.current();
         let (mut listing, mut next) = (BTreeSet::new(), coordinates.clone());
         for _ in 0..ROUNDS_MAX {
             if next.is_empty() || listing.len() >= most {
                 break;
             }
             next = self.purgatory.listing(&next, most - listing.len()).await?;
-            next.retain(|found| listing.insert(found.clone()));
+            next.retain(|found| !access.denies_author(&found.owner) && listing.insert(found.clone()));
         }
         Ok(listing)
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -14,6 +15,7 @@ use nostr::filter::Filter;
 use crate::facts_scope::FactsScope;
 use crate::load_facts::FactLoader;
 use crate::load_facts::FactsError;
+use crate::load_outwards::LeftOut;
 use crate::nip01::memory_bytes;
 use crate::nip01::tag_memory_bytes;
 use crate::nip34;
@@ -48,14 +50,14 @@ impl FactLoader {
         }
     }
 
-    /// Reads some coordinates after the other: those asked about first, and with them the PRs. Notes in `cut` of which
-    /// events, and of which coordinates, something was left out.
+    /// Reads some coordinates after the other: those asked about first, and with them the PRs. Of others, what cannot be
+    /// read is left out: nobody who lists an owner makes the owner's own repository unreadable.
     pub(crate) async fn read_in_parts(
         &self,
         of_round: &FactsScope,
         scope: &FactsScope,
         coordinates: &BTreeSet<Coordinate>,
-        cut: &mut BTreeMap<EventId, Coordinate>,
+        left_out: &mut LeftOut,
     ) -> Result<(Reading, Vec<Event>), FactsError> {
         let is_asked = |at: &&Coordinate| scope.coordinates.contains(at);
         let (asked, others): (Vec<_>, Vec<_>) = coordinates.iter().partition(is_asked);
@@ -63,6 +65,7 @@ impl FactLoader {
         let is_kept = |at: &Coordinate, event: &Event, is_held: bool| {
             scope.coordinates.contains(at) && !(is_held && event.kind.as_u16() == nip34::STATE)
         };
+        let cut = &mut left_out.cut;
         let mut trim_unless_kept = |event: &mut Event, is_held| {
             if let Some(at) = coordinate_of(event).filter(|at| !is_kept(at, event, is_held))
                 && trim(event)
@@ -72,18 +75,42 @@ impl FactLoader {
         };
         let (mut reading, mut served) = (Reading::default(), Vec::new());
         let parts = asked.chunks(PART_OWNERS).chain(others.chunks(PART_OWNERS));
-        for (number, part) in parts.enumerate() {
-            let of_part = if number == 0 { of_round } else { &FactsScope::default() };
-            let (part, ids) = (part.iter().copied().cloned().collect(), &of_part.pull_request_ids);
-            let trim_held = |event: &mut Event| trim_unless_kept(event, true);
-            let held = self.purgatory.read_trimmed(usize::MAX, &part, ids, trim_held).await?;
-            let held = held.unwrap_or_default();
-            let mut of_relay = self.served(usize::MAX, of_part, &part, &held).await?;
-            of_relay.iter_mut().for_each(|event| trim_unless_kept(event, false));
-            reading.extend(held);
-            served.extend(of_relay);
+        let mut parts: VecDeque<&[&Coordinate]> = parts.collect();
+        let mut of_part = of_round;
+        let nothing = FactsScope::default();
+        while let Some(part) = parts.pop_front() {
+            match self.read_part(of_part, part, &mut trim_unless_kept).await {
+                Ok((held, of_relay)) => {
+                    reading.extend(held);
+                    served.extend(of_relay);
+                }
+                Err(error) if error.is_of_a_neighbour() || part.iter().any(is_asked) => return Err(error),
+                Err(error) => match part {
+                    [at] => {
+                        tracing::warn!(coordinate = %at, %error, "left out: its events cannot be read");
+                        left_out.unread.insert((*at).clone());
+                    }
+                    _ => part.chunks(1).rev().for_each(|one| parts.push_front(one)),
+                },
+            }
+            of_part = &nothing;
         }
         Ok((reading, served))
+    }
+
+    async fn read_part(
+        &self,
+        scope: &FactsScope,
+        part: &[&Coordinate],
+        trim: &mut impl FnMut(&mut Event, bool),
+    ) -> Result<(Reading, Vec<Event>), FactsError> {
+        let (part, ids) = (part.iter().copied().cloned().collect(), &scope.pull_request_ids);
+        let trim_held = |event: &mut Event| trim(event, true);
+        let held = self.purgatory.read_trimmed(usize::MAX, &part, ids, trim_held).await?;
+        let held = held.unwrap_or_default();
+        let mut served = self.served(usize::MAX, scope, &part, &held).await?;
+        served.iter_mut().for_each(|event| trim(event, false));
+        Ok((held, served))
     }
 }
 

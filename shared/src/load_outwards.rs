@@ -31,10 +31,19 @@ pub(crate) struct Outwards {
     pub(crate) reading: Reading,
     /// The relay's events.
     pub(crate) served: Vec<Event>,
-    /// Of which of these only a part was kept, and their coordinates.
-    pub(crate) cut: BTreeMap<EventId, Coordinate>,
+    /// What was not read of these, or not kept.
+    pub(crate) left_out: LeftOut,
     /// How many coordinates may be seen.
     seen_max: usize,
+}
+
+/// What is left out of facts that are read in parts.
+#[derive(Default)]
+pub(crate) struct LeftOut {
+    /// Of which events only a part is kept, and their coordinates.
+    pub(crate) cut: BTreeMap<EventId, Coordinate>,
+    /// Coordinates of others about which there is more than can be read.
+    pub(crate) unread: BTreeSet<Coordinate>,
 }
 
 impl Outwards {
@@ -62,7 +71,9 @@ impl Outwards {
                 lists.push(listed);
             }
         }
-        self.read.extend(coordinates);
+        let unread = &self.left_out.unread;
+        self.read
+            .extend(coordinates.into_iter().filter(|at| !unread.contains(at)));
         self.served.extend(served);
         self.reading.extend(reading);
         self.in_turns(&lists)
@@ -88,13 +99,13 @@ impl Outwards {
     pub(crate) fn covered(&self, scope: &FactsScope) -> Covered {
         let partial = self.partial(scope);
         let mut unsettled = self.unsettled(scope, &partial);
-        let of_others = self.cut.values().filter(|at| !scope.coordinates.contains(at));
+        let of_others = self.left_out.cut.values().filter(|at| !scope.coordinates.contains(at));
         unsettled.extend(of_others.cloned());
         Covered {
             coordinates: self.read.clone(),
             unsettled,
             partial,
-            cut: self.cut.keys().copied().collect(),
+            cut: self.left_out.cut.keys().copied().collect(),
         }
     }
 

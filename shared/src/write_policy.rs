@@ -26,6 +26,7 @@ use crate::nip01::expiration;
 use crate::nip01::first_value;
 use crate::nip01::tag_values;
 use crate::nip34;
+use crate::nip34::Defect;
 use crate::purgatory::Behind;
 use crate::purgatory::EntryStatus;
 use crate::purgatory::Hold;
@@ -256,18 +257,25 @@ impl WritePolicy {
             arriving: Some(event.clone()),
             ..FactsScope::default()
         };
-        let (mut facts, mut admission);
-        loop {
-            (facts, _) = self.loader.load(&scope).await?;
-            admission = decide_admission(event, git_event, &facts);
-            let is_settled = scope.coordinates.iter().all(|at| facts.is_settled(at));
+        let (mut facts, _) = match self.loader.load_within(DECISION_BYTES_MAX, &scope).await {
+            Err(error) if error.is_too_large() => return Ok(Refusal::from(Defect::from(TOO_LARGE)).into()),
+            loaded => loaded?,
+        };
+        let mut admission = decide_admission(event, git_event, &facts);
+        while !scope.coordinates.iter().all(|at| facts.is_settled(at)) {
             scope.reach = match scope.reach {
-                _ if is_settled => break,
                 // A state that is held wakes the announcements of others that list its author, too.
                 Reach::Members => Reach::NEAR,
                 Reach::NEAR if admission.is_for_want_of_listing() => Reach::FULL,
                 Reach::Listing { .. } => break,
             };
+            (facts, _) = match self.loader.load_within(DECISION_BYTES_MAX, &scope).await {
+                // Those who list the owner make nobody's own repository unreadable.
+                Err(error) if error.is_too_large() && !admission.is_for_want_of_listing() => break,
+                Err(error) if error.is_too_large() => self.loader.load_in_parts(&scope).await?,
+                loaded => loaded?,
+            };
+            admission = decide_admission(event, git_event, &facts);
         }
         match admission {
             Admission::Accept => {
@@ -424,6 +432,12 @@ fn named_repositories(event: &Event) -> String {
 
 /// Repositories of an event that a log line names: as many as a PR can be offered to.
 const NAMED_MAX: usize = 16;
+
+/// Most memory of the facts for a decision, for which a relay waits: what readers load at most, too.
+const DECISION_BYTES_MAX: usize = 24 << 20;
+
+/// Why nothing is decided about a repository on more.
+const TOO_LARGE: &str = "the announcements and states of the repository's maintainers take more than 24 MiB of memory";
 
 /// How long an event waits for the one that it refers to, if it has arrived first: longer than a client takes to send
 /// both.
