@@ -13,6 +13,7 @@ use shared::nip01::tag_values;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
+use shared::purgatory::PurgatoryError;
 use shared::purgatory::Reading;
 use shared::relay_client::RelayError;
 use shared::relay_client::Signal;
@@ -122,6 +123,7 @@ async fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinat
         // Anybody may ask other servers, as often as he likes.
         nip34::VANISH if !reconciler.loader.service.is_asked_to_forget(event) => BTreeSet::new(),
         nip34::VANISH => {
+            forget_waiting(reconciler, event).await;
             reconciler.pull_request_events.doubt_deleted(event);
             let asked_at = event.created_at.as_secs();
             let is_ended = |_: &EventId, known: &KnownEvent| known.created_at <= asked_at;
@@ -140,6 +142,22 @@ fn of(event: &Event, identifier: Identifier) -> Coordinate {
         owner: event.pubkey,
         identifier,
     }
+}
+
+/// Ends what waits of an author who vanishes: Redis may not have answered the write policy.
+async fn forget_waiting(reconciler: &Reconciler, request: &Event) {
+    let vanish = || async {
+        let purgatory = &reconciler.loader.purgatory;
+        match purgatory.vanish(&request.pubkey, request.created_at.as_secs()).await {
+            // One entry that a script cannot read must not keep back all that is committed afterwards.
+            Err(error @ (PurgatoryError::Script { .. } | PurgatoryError::Protocol { .. })) => {
+                tracing::error!(author = %request.pubkey, error = logged(&error), "cannot end what an author has waiting");
+                Ok(0)
+            }
+            answer => answer,
+        }
+    };
+    until_it_succeeds("end what an author has waiting", vanish).await;
 }
 
 /// Returns the coordinates that a deletion request of their owner may change: those that something is known of. Anybody
