@@ -309,6 +309,15 @@ impl FactLoader {
     pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
         Ok(self.relay.any(related(event, references)).await?)
     }
+
+    /// Whether the author of an event has asked this server to forget what was made up to a time (NIP-62) that is not
+    /// before the event's.
+    pub async fn has_vanished(&self, event: &Event) -> Result<bool, FactsError> {
+        let later = |filter: Filter| filter.since(event.created_at);
+        let requests = vanished(&[event.pubkey].into()).map(later).collect();
+        let requests = self.relay.newest(REQUESTS_BYTES_MAX, requests).await?;
+        Ok(requests.iter().any(|request| self.service.is_asked_to_forget(request)))
+    }
 }
 
 /// Returns how much memory is left when events take some of it.

@@ -240,7 +240,8 @@ impl WritePolicy {
                 if in_time(event, deadline, work).await.is_err() {
                     tracing::warn!(event.id = %event.id, "deletion not yet applied to the purgatory");
                 }
-                // It always passes: the relay keeps it, and each later decision reads it there.
+                // It always passes: the relay keeps it, and each later decision reads it there. If its author vanishes,
+                // the gateway tries until Redis has done it.
                 Answer::Accept
             }
             Considered::Waits(hold) => in_time(event, deadline, self.hold(event, *hold))
@@ -321,8 +322,15 @@ impl WritePolicy {
                 false => self.loader.is_related(event, &references).await,
             }
         };
-        let (standing, is_related) =
-            tokio::join!(self.loader.purgatory.standing(&event.id, &references.ids), is_related);
+        let (standing, is_related, has_vanished) = tokio::join!(
+            self.loader.purgatory.standing(&event.id, &references.ids),
+            is_related,
+            self.loader.has_vanished(event)
+        );
+        // Before the pass of a releasing event, as of those that need git data.
+        if has_vanished? {
+            return Ok(Refusal::Deleted.into());
+        }
         let is_releasing = |standing: &Standing| standing.own.is_some_and(EntryStatus::counts_as_served);
         if standing.as_ref().is_ok_and(is_releasing) {
             let entries = self.loader.purgatory.entries(&[event.id].into()).await?;

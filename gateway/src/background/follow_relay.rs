@@ -8,37 +8,47 @@ use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::types::Timestamp;
-use shared::load_facts::FactsError;
 use shared::nip01::Deletion;
 use shared::nip01::tag_values;
 use shared::nip34;
 use shared::nip34::Coordinate;
 use shared::nip34::Identifier;
+use shared::purgatory::PurgatoryError;
 use shared::purgatory::Reading;
+use shared::relay_client::RelayError;
 use shared::relay_client::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::background::RETRY_PAUSE;
-use crate::background::live_work::mark_page;
+use crate::background::live_work::Backlog;
+use crate::background::live_work::MARK;
+use crate::background::live_work::PAGE;
+use crate::background::live_work::mark_repositories;
+use crate::background::live_work::until_it_succeeds;
 use crate::background::recheck::mark_dirty;
 use crate::background::relay_history::RelayHistory;
 use crate::command_error::causes;
 use crate::logged::Repeats;
 use crate::logged::logged;
 use crate::reconcile::Reconciler;
-use crate::reconcile::error::ReconcileError;
+use crate::reconcile::known_events::KnownEvent;
 
 /// Follows the relay for ever.
 pub(super) async fn follow_relay(reconciler: &Reconciler) {
     let (missed, catching_up) = unbounded_channel();
-    tokio::join!(follow(reconciler, missed), catch_up(reconciler, catching_up));
+    let backlog = Backlog::default();
+    tokio::join!(
+        follow(reconciler, missed, &backlog),
+        catch_up(reconciler, catching_up),
+        backlog.mark(reconciler),
+    );
 }
 
 /// Marks dirty for what the relay commits while it is connected, and reports the time from which on commits may have
 /// been missed.
-async fn follow(reconciler: &Reconciler, missed: UnboundedSender<u64>) {
+async fn follow(reconciler: &Reconciler, missed: UnboundedSender<u64>, backlog: &Backlog) {
     let mut subscription = reconciler.loader.relay.subscribe(vec![followed()]);
     let mut caught_up_until = Timestamp::now();
     loop {
@@ -48,7 +58,15 @@ async fn follow(reconciler: &Reconciler, missed: UnboundedSender<u64>) {
         match signal {
             // An event may be dated earlier than it is committed.
             Signal::Connected => drop(missed.send(since)),
-            Signal::Event(event) => mark_dirty(reconciler, &concerned(reconciler, &event).await).await,
+            Signal::Event(event) => {
+                let mut changed = concerned(reconciler, &event).await;
+                if let Some(first_later) = changed.iter().nth(AT_ONCE).cloned() {
+                    let later = changed.split_off(&first_later);
+                    later.iter().for_each(|coordinate| reconciler.changes.note(coordinate));
+                    backlog.add(later);
+                }
+                mark_dirty(reconciler, &changed).await;
+            }
         }
     }
 }
@@ -71,16 +89,16 @@ async fn catch_up(reconciler: &Reconciler, mut missed: UnboundedReceiver<u64>) {
 }
 
 /// Marks the events of a history, up to its end or an error; the next call continues there.
-async fn mark_some(reconciler: &Reconciler, history: &mut RelayHistory) -> Result<(), ReconcileError> {
-    while let Some(events) = history.next(&reconciler.loader.relay).await.map_err(FactsError::from)? {
+async fn mark_some(reconciler: &Reconciler, history: &mut RelayHistory) -> Result<(), RelayError> {
+    while let Some(events) = history.next(&reconciler.loader.relay).await? {
         let mut changed = BTreeSet::new();
         for event in &events {
             changed.extend(concerned(reconciler, event).await);
         }
         let changed: Vec<_> = changed.into_iter().collect();
         for page in changed.chunks(PAGE) {
-            let page = page.iter().cloned().collect();
-            mark_page(reconciler, reconciler.loader.purgatory.mark_dirty(&page)).await?;
+            // Here until it succeeds: asked again about these events, nothing would be known of what they end.
+            until_it_succeeds(MARK, || mark_repositories(reconciler, page)).await;
         }
         history.advance();
     }
@@ -91,8 +109,8 @@ fn followed() -> Filter {
     Filter::new().kinds([nip34::ANNOUNCEMENT, nip34::STATE, nip34::DELETION, nip34::VANISH].map(Kind::from_u16))
 }
 
-/// Returns the coordinates that an event concerns: none if this gateway has published it, since it counted as served
-/// before.
+/// Returns the coordinates that an event concerns, to be marked: none if this gateway has published it, since it
+/// counted as served before. To be asked once for each event: what it ends is forgotten.
 async fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinate> {
     if reconciler.publisher.is_own(&event.id) {
         return BTreeSet::new();
@@ -105,8 +123,11 @@ async fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinat
         // Anybody may ask other servers, as often as he likes.
         nip34::VANISH if !reconciler.loader.service.is_asked_to_forget(event) => BTreeSet::new(),
         nip34::VANISH => {
+            forget_waiting(reconciler, event).await;
             reconciler.pull_request_events.doubt_deleted(event);
-            reconciler.known_events.coordinates_by(&event.pubkey)
+            let asked_at = event.created_at.as_secs();
+            let is_ended = |_: &EventId, known: &KnownEvent| known.created_at <= asked_at;
+            reconciler.known_events.take(&event.pubkey, is_ended)
         }
         nip34::DELETION => {
             reconciler.pull_request_events.doubt_deleted(event);
@@ -123,16 +144,36 @@ fn of(event: &Event, identifier: Identifier) -> Coordinate {
     }
 }
 
+/// Ends what waits of an author who vanishes: Redis may not have answered the write policy.
+async fn forget_waiting(reconciler: &Reconciler, request: &Event) {
+    let vanish = || async {
+        let purgatory = &reconciler.loader.purgatory;
+        match purgatory.vanish(&request.pubkey, request.created_at.as_secs()).await {
+            // One entry that a script cannot read must not keep back all that is committed afterwards.
+            Err(error @ (PurgatoryError::Script { .. } | PurgatoryError::Protocol { .. })) => {
+                tracing::error!(author = %request.pubkey, error = logged(&error), "cannot end what an author has waiting");
+                Ok(0)
+            }
+            answer => answer,
+        }
+    };
+    until_it_succeeds("end what an author has waiting", vanish).await;
+}
+
 /// Returns the coordinates that a deletion request of their owner may change: those that something is known of. Anybody
 /// may ask to delete what never was.
 async fn deleted(reconciler: &Reconciler, request: &Event) -> BTreeSet<Coordinate> {
-    let ids = tag_values(request, "e").filter_map(|id| EventId::from_hex(id).ok());
-    let mut found: BTreeSet<_> = ids
-        .filter_map(|id| reconciler.known_events.coordinate_of(&request.pubkey, &id))
+    let ids: BTreeSet<_> = tag_values(request, "e")
+        .filter_map(|id| EventId::from_hex(id).ok())
         .collect();
     let addresses = Deletion::requested_by(request).map_or_else(BTreeSet::new, |deletion| deletion.addresses);
+    let identifiers: BTreeSet<_> = addresses.into_iter().map(|(_, identifier)| identifier).collect();
+    let asked_at = request.created_at.as_secs();
+    let mut found = reconciler.known_events.take(&request.pubkey, |event_id, known| {
+        ids.contains(event_id) || (known.created_at <= asked_at && identifiers.contains(&known.identifier))
+    });
     let mut absent = BTreeSet::new();
-    for coordinate in addresses.into_iter().map(|(_, identifier)| of(request, identifier)) {
+    for coordinate in identifiers.into_iter().map(|identifier| of(request, identifier)) {
         match reconciler.repositories.at(&coordinate).exists().await {
             true => found.insert(coordinate),
             false => absent.insert(coordinate),
@@ -141,8 +182,6 @@ async fn deleted(reconciler: &Reconciler, request: &Event) -> BTreeSet<Coordinat
     if absent.is_empty() {
         return found;
     }
-    let known = reconciler.known_events.coordinates_by(&request.pubkey);
-    found.extend(absent.intersection(&known).cloned());
     // Its owner may be a maintainer of repositories of others: they notice when they are reconciled.
     let listing_max = absent.len() * Reading::LISTED_BY_MAX;
     let listing = reconciler.loader.purgatory.listing(&absent, listing_max).await;
@@ -154,5 +193,6 @@ async fn deleted(reconciler: &Reconciler, request: &Event) -> BTreeSet<Coordinat
 /// How far before its last event or connection the relay is read again after a reconnection.
 const CATCH_UP_SECS: u64 = 48 * 3600;
 
-/// Missed commits are marked in pages of this size: live ones wait for no more than a page.
-const PAGE: usize = 32;
+/// Coordinates of one event that are marked before the next event is read: as many as most requests name. The others
+/// wait for their turn, because a small request may name hundreds.
+const AT_ONCE: usize = 4;

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use crate::background::RETRY_PAUSE;
 use crate::background::disk_report::report_disk_use;
+use crate::background::live_work::MARK;
 use crate::background::live_work::mark_repositories;
 use crate::background::live_work::mark_staged;
+use crate::background::live_work::until_it_succeeds;
 use crate::background::pull_request_refs::recheck_pull_requests;
 use crate::background::retention::keep_or_remove;
 use crate::background::retention::sweep;
-use crate::command_error::causes;
-use crate::logged::Repeats;
 use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
@@ -49,13 +49,7 @@ pub(super) async fn mark_dirty(reconciler: &Reconciler, coordinates: &BTreeSet<C
     for coordinate in coordinates {
         reconciler.changes.note(coordinate);
     }
-    let repeats = Repeats::default();
-    while let Err(error) = reconciler.loader.purgatory.mark_dirty(coordinates).await {
-        if repeats.is_due(causes(&error)) {
-            tracing::warn!(error = logged(&error), "cannot mark coordinates dirty, will try again");
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
+    until_it_succeeds(MARK, || reconciler.loader.purgatory.mark_dirty(coordinates)).await;
 }
 
 async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: &Live<u64>) -> Result<(), RepositoryError> {
@@ -67,19 +61,19 @@ async fn sweep_and_visit(reconciler: &Reconciler, retention_secs: &Live<u64>) ->
     let mut walk = repositories.walk_staged();
     while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
-        until_taken(reconciler, &page, mark_staged).await;
+        until_it_succeeds(MARK, || mark_staged(reconciler, &page)).await;
         rest(began).await;
     }
     let mut walk = repositories.walk_parts();
     while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
-        until_taken(reconciler, &page, mark_repositories).await;
+        until_it_succeeds(MARK, || mark_repositories(reconciler, &page)).await;
         rest(began).await;
     }
     let (mut walk, mut visited) = (repositories.walk(), Vec::new());
     while let Some(page) = walk.next_page(PAGE).await? {
         let began = Instant::now();
-        until_taken(reconciler, &page, mark_repositories).await;
+        until_it_succeeds(MARK, || mark_repositories(reconciler, &page)).await;
         for coordinate in &page {
             visit(reconciler, coordinate, retention_secs.get()).await;
         }
@@ -111,20 +105,6 @@ async fn list_names(repositories: &Repositories) -> Result<(), RepositoryError> 
 async fn wait_for_epoch(reconciler: &Reconciler) {
     let purgatory = &reconciler.loader.purgatory;
     while !purgatory.epoch().await.is_ok_and(|epoch| !epoch.is_unknown()) {
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-async fn until_taken<'p, M: Future<Output = Result<(), ReconcileError>>>(
-    reconciler: &'p Reconciler,
-    page: &'p [Coordinate],
-    mark: impl Fn(&'p Reconciler, &'p [Coordinate]) -> M,
-) {
-    let repeats = Repeats::default();
-    while let Err(error) = mark(reconciler, page).await {
-        if repeats.is_due(causes(&error)) {
-            tracing::warn!(error = logged(&error), "cannot re-check repositories, will try again");
-        }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }

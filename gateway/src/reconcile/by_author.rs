@@ -102,6 +102,14 @@ impl<T: Clone> ByAuthor<T> {
             .collect()
     }
 
+    /// Forgets those of an author's events that `is_taken` names, and returns what was remembered about them.
+    pub(crate) fn take(&self, author: &PublicKey, is_taken: impl Fn(&EventId, &T) -> bool) -> Vec<T> {
+        let events = self.events_of(author);
+        let mut events = events.lock();
+        let taken = events.extract_if(.., |event_id, known| is_taken(event_id, known));
+        taken.map(|(_, known)| known).collect()
+    }
+
     /// Returns whose events are remembered.
     pub(crate) fn authors(&self) -> Vec<PublicKey> {
         self.authors.iter().map(|(author, _)| author).collect()

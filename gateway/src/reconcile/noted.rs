@@ -20,6 +20,7 @@ use shared::rules::Installation;
 use shared::rules::InstallationSource;
 use shared::rules::Listing;
 use shared::rules::Plan;
+use shared::rules::announcements_to_extend;
 use shared::rules::listings_to_note;
 
 /// Marks dirty the repositories that these facts do not include, or whose locks others hold, because a released event
@@ -57,8 +58,8 @@ pub(super) async fn read_whole(
     Ok(())
 }
 
-/// Ends entries, before any of their objects are removed. Objects that are kept aside stay for the entries that a push
-/// has extended meanwhile: it waits for this lock, and its earlier parts must still exist.
+/// Extends and ends entries, before any of their objects are removed. Objects that are kept aside stay for the entries
+/// that a push has extended meanwhile: it waits for this lock, and its earlier parts must still exist.
 pub(super) async fn end_and_expire(
     purgatory: &Purgatory,
     facts: &Facts,
@@ -68,17 +69,22 @@ pub(super) async fn end_and_expire(
     if !plan.undecided.is_empty() {
         purgatory.extend(&plan.undecided, purgatory.hold_secs()).await?;
     }
+    let extended = announcements_to_extend(facts, plan);
+    for (event_id, secs) in &extended {
+        purgatory.extend(&[*event_id].into(), *secs).await?;
+    }
+    plan.expired.retain(|(event_id, _)| !extended.contains_key(event_id));
     if !plan.ended.is_empty() {
         purgatory.end(&plan.ended).await?;
     }
-    let mut extended = Vec::new();
+    let mut still_here = Vec::new();
     for (event_id, expiry) in &plan.expired {
         match purgatory.expire(event_id, *expiry).await? {
             true => log_expired(facts, event_id, *expiry),
-            false => extended.push(*event_id),
+            false => still_here.push(*event_id),
         }
     }
-    plan.keep_aside(&extended);
+    plan.keep_aside(&still_here);
     // After the facts: a loss of the purgatory means that they are incomplete.
     if plan.removes() && purgatory.epoch().await?.is_unknown() {
         plan.keep_all_aside();

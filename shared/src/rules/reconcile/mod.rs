@@ -2,6 +2,7 @@
 //! decision behind a push, a new event, a crash and the sweep (docs/ARCHITECTURE.md rule 4).
 
 mod alignment;
+mod extensions;
 mod listings;
 mod plan;
 mod publication;
@@ -28,6 +29,7 @@ use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 
 pub(super) use alignment::head_for;
+pub use extensions::announcements_to_extend;
 pub use listings::Listing;
 pub use listings::listings_to_note;
 pub use plan::Alignment;

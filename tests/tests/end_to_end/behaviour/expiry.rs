@@ -22,6 +22,7 @@ use crate::fixture::redis;
 
 in_both_worlds!(
     an_announcement_sleeps_and_an_authorised_state_wakes_it,
+    a_state_wakes_an_announcement_behind_those_of_many_strangers,
     a_state_expires_and_its_push_is_refused,
     a_placeholder_expires_with_its_objects,
     an_abandoned_commit_goes_after_a_restart_too,
@@ -56,6 +57,31 @@ async fn an_announcement_sleeps_and_an_authorised_state_wakes_it(kind: Kind) {
     assert_eq!(world.get(&page, "").await.0, 200);
     git.push(&world.url(&repository), &["main"]).await.expect_ok();
     assert!(nostr.serves(&announcement).await && nostr.serves(&state).await);
+}
+
+/// A decision about an event reads 16 of the announcements that list its author, by their owners' keys.
+async fn a_state_wakes_an_announcement_behind_those_of_many_strangers(kind: Kind) {
+    const STRANGERS: usize = 17;
+    let world = World::start(kind, SHORT).await;
+    let mut nostr = world.nostr().await;
+    let maintainer = Keys::generate();
+    let lists_maintainer = [tag(&["maintainers", &maintainer.public_key().to_hex()])];
+    let mut repositories: Vec<_> = (0..=STRANGERS).map(|_| Repository::new("r")).collect();
+    repositories.sort_by_key(|repository| repository.owner.public_key());
+    for repository in &repositories {
+        let announcement = world.announcement(repository, now(), &lists_maintainer);
+        assert_eq!(nostr.send(&announcement).await, held());
+    }
+    let page = format!("/{}/r.git", repositories[STRANGERS].npub());
+    eventually("it sleeps", async || world.get(&page, "").await.0 == 404).await;
+
+    let commit = world.git("work").await.commit("one").await;
+    eventually("it wakes", async || {
+        let state = repositories[0].state_by(&maintainer, now(), &[("refs/heads/main", &commit)]);
+        nostr.send(&state).await;
+        world.get(&page, "").await.0 == 200
+    })
+    .await;
 }
 
 async fn a_state_expires_and_its_push_is_refused(kind: Kind) {

@@ -22,6 +22,7 @@ in_both_worlds!(
     a_push_loads_facts_once_reconciles_once_polls_for_nothing_and_loads_ahead,
     pull_requests_of_strangers_cost_a_push_nothing,
     a_request_to_vanish_from_elsewhere_has_nothing_reconciled,
+    a_request_to_vanish_that_is_older_than_all_has_nothing_reconciled,
     a_request_to_delete_what_is_not_here_has_nothing_reconciled,
 );
 
@@ -124,6 +125,19 @@ async fn a_request_to_vanish_from_elsewhere_has_nothing_reconciled(kind: Kind) {
     has_nothing_reconciled(kind, |served| {
         let elsewhere = [tag(&["relay", "wss://elsewhere.example"])];
         sign(&served.repository.owner, 62, now(), &elsewhere)
+    })
+    .await;
+}
+
+/// Before: each had all of the author's repositories reconciled, those too that had ended.
+async fn a_request_to_vanish_that_is_older_than_all_has_nothing_reconciled(kind: Kind) {
+    has_nothing_reconciled(kind, |served| {
+        sign(
+            &served.repository.owner,
+            62,
+            now() - 86_400,
+            &[tag(&["relay", "ALL_RELAYS"])],
+        )
     })
     .await;
 }

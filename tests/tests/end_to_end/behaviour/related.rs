@@ -19,6 +19,7 @@ in_both_worlds!(
     an_issue_and_a_comment_sent_together_both_pass,
     a_comment_and_a_status_wait_behind_their_pr_in_both_orders,
     what_waits_behind_a_pr_ends_with_it,
+    what_an_author_has_said_before_vanishing_does_not_come_back,
 );
 
 const REFUSE: Options = Options {
@@ -193,4 +194,31 @@ async fn what_waits_behind_a_pr_ends_with_it(kind: Kind) {
         answer.message.starts_with("restricted: "),
         "nothing of it is left: {answer:?}"
     );
+}
+
+/// strfry keeps a request to vanish as any other event, and takes again what it covers.
+async fn what_an_author_has_said_before_vanishing_does_not_come_back(kind: Kind) {
+    let world = World::start(kind, Options::DEFAULT).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let [author, other] = [Keys::generate(), Keys::generate()];
+    let on_repository = [tag(&["a", &served.repository.coordinate().to_string()])];
+    let issue = |by: &Keys| sign(by, 1621, now() - 10, &on_repository);
+    let request = |asked_at, relay: &str| sign(&author, 62, asked_at, &[tag(&["relay", relay])]);
+    for too_little in [
+        request(now(), "wss://elsewhere.example"),
+        request(now() - 20, "ALL_RELAYS"),
+    ] {
+        assert!(nostr.send(&too_little).await.taken);
+    }
+    assert!(nostr.send(&issue(&author)).await.taken);
+    let early = sign(&author, 1621, now() - 5, &on_repository);
+
+    let vanishes = request(now(), "ALL_RELAYS");
+    assert!(nostr.send(&vanishes).await.taken);
+    eventually("it is stored", async || nostr.serves(&vanishes).await).await;
+
+    let answer = nostr.send(&early).await;
+    assert!(!answer.taken && answer.message.starts_with("deleted: "), "{answer:?}");
+    assert!(nostr.send(&issue(&other)).await.taken, "others stay");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use nostr::key::Keys;
 use relay::EventPolicy;
 use shared::nip34;
 use shared::write_policy::Answer;
@@ -21,7 +22,9 @@ use tests::harness::world::World;
 use crate::fixture::ALONE;
 use crate::fixture::Served;
 use crate::fixture::Waiting;
+use crate::fixture::field;
 use crate::fixture::held;
+use crate::fixture::redis;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_held_is_there_when_redis_is_back_and_everything_else_goes_on_meanwhile() {
@@ -74,6 +77,40 @@ async fn what_was_held_is_there_when_redis_is_back_and_everything_else_goes_on_m
     })
     .await;
     assert_log_says_it(&world, "Redis answers in time again").await;
+}
+
+/// The write policy asks Redis once, and lets the request pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_of_an_author_who_vanishes_while_redis_is_away_ends_when_it_is_back() {
+    let mut world = World::start(Kind::Strfry, ALONE).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let [offering, author] = [Keys::generate(), Keys::generate()];
+    let pr = served
+        .repository
+        .pull_request(&offering, &served.git.commit("pr").await);
+    let of_pr = [tag(&["E", &pr.id.to_hex()]), tag(&["K", "1618"])];
+    let comment = sign(&author, nip34::COMMENT, now() - 5, &of_pr);
+    for event in [&pr, &comment] {
+        assert_eq!(nostr.send(event).await, held());
+    }
+
+    world.redis().kill().await;
+    let vanishes = sign(&author, nip34::VANISH, now(), &[tag(&["relay", "ALL_RELAYS"])]);
+    assert!(nostr.send(&vanishes).await.taken);
+    eventually("the gateway has heard of it", async || {
+        world.gateway_log().contains("cannot end what an author has waiting")
+    })
+    .await;
+    world.redis().start_again().await;
+
+    let mut redis = redis(&world).await;
+    eventually("the comment has ended", async || {
+        field(&mut redis, &comment.id.to_hex(), "status").await.is_none()
+    })
+    .await;
+    let status = field(&mut redis, &pr.id.to_hex(), "status").await;
+    assert_eq!(status.as_deref(), Some("held"), "that of another");
 }
 
 /// A disk that is full, or a network that goes bad: every answer comes, and late. strfry's only writer must not wait

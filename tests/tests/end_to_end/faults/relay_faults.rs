@@ -435,7 +435,7 @@ async fn no_ref_of_a_pull_request_goes_because_the_relay_is_away() {
     };
     let logged = world.gateway_log().len();
     world.send_gateway_round(detour).await;
-    let failed = "cannot re-check repositories, will try again";
+    let failed = "cannot mark repositories to be reconciled, will try again";
     eventually("it reconciles in vain", async || {
         world.gateway_log()[logged..].contains(failed)
     })
