@@ -1,4 +1,3 @@
-// LEAD: read /tmp/w/LEAD-dm24.md before you go on (then take this line out).
 //! Reads the facts that decisions are made on: the purgatory first, the relay after it, because events move from the
 //! one into the other (docs/ARCHITECTURE.md rule 9). About an event that arrives, for whose answer a relay waits, both
 //! are read at once, and the relay again if anything has left the purgatory meanwhile.

@@ -1,4 +1,3 @@
-// LEAD: read /tmp/w/LEAD-dm24.md before you go on (then take this line out).
 //! Facts that are too many to be read at once, because hundreds of authors list each other and have published large
 //! events: they are read of a few authors at a time, and little is kept of those who were not asked about.
 

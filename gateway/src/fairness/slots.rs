@@ -1,7 +1,6 @@
-// LEAD: read /tmp/w/LEAD-dm24.md before you go on (then take this line out).
-//! Slots for work that costs CPU and memory. A free slot goes to the address, or another payer, that has fewest, and of
-//! those with as few to the one that got its last one longest ago. Where there is more than one slot, one address never has all of them,
-//! so that its long work does not delay all others.
+//! Slots for work that costs CPU and memory. A free slot goes to the address or author with fewest, and of those with
+//! as few to the one that got its last one longest ago. Where there is more than one slot, one address never has all of
+//! them, so that its long work does not delay all others.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
