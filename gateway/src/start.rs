@@ -60,9 +60,9 @@ use crate::push::Pusher;
 use crate::push::audit::PushLog;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
-use crate::reconcile::LargeLoads;
 use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
+use crate::reconcile::large_loads::LargeLoads;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 use crate::repositories::Repositories;
@@ -301,12 +301,12 @@ async fn reconciler(
     };
     Ok(Arc::new(Reconciler {
         publisher: Publisher::new(loader.relay.clone(), loader.purgatory.clone(), import, LEASE_SECS),
+        large_loads: LargeLoads::new(loader.clone()),
         loader,
         repositories,
         changes,
         known_events: KnownEvents::new(),
         pull_request_events: PullRequestEvents::new(),
-        large_loads: LargeLoads::new(),
         settings: Live::new(options.live.of_reconciles()),
     }))
 }

@@ -59,7 +59,7 @@ async fn remove_unreachable(reconciler: &Reconciler, coordinate: &Coordinate) ->
         let locked = repositories
             .lock_in(Line::Strangers, &[coordinate.clone()].into())
             .await?;
-        let facts = reconciler.load_about(coordinate).await?;
+        let facts = reconciler.large_loads.load_about(coordinate).await?;
         // Of some states it is not known what they want.
         if !facts.covered.cut.is_empty() {
             return Ok(0);

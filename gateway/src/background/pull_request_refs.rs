@@ -128,7 +128,7 @@ async fn look_for(
         pull_request_ids: event_ids.clone(),
         ..FactsScope::default()
     };
-    let facts = reconciler.load_facts(&scope).await?;
+    let facts = reconciler.large_loads.load_facts(&scope).await?;
     // After the facts: what the purgatory has lost was not there to be read.
     let is_unknown = reconciler.loader.purgatory.epoch().await?.is_unknown();
     if is_unknown || reconciler.repositories.at(coordinate).is_stateless().await? {

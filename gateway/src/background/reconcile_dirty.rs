@@ -82,6 +82,9 @@ async fn load_and_reconcile(
     locked: &mut LockedRepositories<'_>,
     scope: FactsScope,
 ) -> Result<Reconciled, ReconcileError> {
-    let mut loaded = reconciler.load(locked, scope, &reconciler.large_loads.others).await?;
+    let mut loaded = reconciler
+        .large_loads
+        .load(locked, scope, &reconciler.large_loads.others)
+        .await?;
     reconciler.reconcile(locked, &mut loaded).await
 }

@@ -309,12 +309,12 @@ async fn restore_placeholders(reconciler: &Reconciler, coordinate: Coordinate) -
 /// Notes in a repository if no state declares its refs any more.
 async fn note_if_stateless(reconciler: &Reconciler, coordinate: Coordinate) -> Result<(), ReconcileError> {
     // Most have their state in the relay: no lock is taken then.
-    let facts = reconciler.load_about(&coordinate).await?;
+    let facts = reconciler.large_loads.load_about(&coordinate).await?;
     if facts.declares_refs(&coordinate) {
         return Ok(());
     }
     let locked = reconciler.repositories.lock(&[coordinate.clone()].into()).await?;
-    let facts = reconciler.load_about(&coordinate).await?;
+    let facts = reconciler.large_loads.load_about(&coordinate).await?;
     let repository = locked.repository(&coordinate)?;
     if repository.reading().unhosted_since().await?.is_some() {
         return Ok(());

@@ -21,7 +21,7 @@ pub(super) async fn keep_or_remove(
     retention_secs: u64,
 ) -> Result<(), ReconcileError> {
     // Most are announced and nothing changes: no lock is taken then.
-    let facts = reconciler.load_about(coordinate).await?;
+    let facts = reconciler.large_loads.load_about(coordinate).await?;
     let reading = reconciler.repositories.at(coordinate);
     let unhosted_since = reading.unhosted_since().await?;
     let is_stateless = reading.is_stateless().await?;
@@ -30,7 +30,7 @@ pub(super) async fn keep_or_remove(
         return Ok(());
     }
     let locked = lock(reconciler, coordinate).await?;
-    let facts = reconciler.load_about(coordinate).await?;
+    let facts = reconciler.large_loads.load_about(coordinate).await?;
     // After the facts, and before the note: a purgatory that has lost something since it was read, or was not complete
     // then, reports that or has left its note.
     if reconciler.loader.purgatory.epoch().await?.is_unknown() {

@@ -58,6 +58,7 @@ pub(super) async fn commit(
         ..FactsScope::default()
     };
     let mut loaded = reconciler
+        .large_loads
         .load(&locked, scope, &reconciler.large_loads.of_pushes)
         .await?;
     let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {

@@ -9,30 +9,21 @@ mod carry_out;
 pub(crate) mod error;
 mod in_flight;
 pub(crate) mod known_events;
+pub(crate) mod large_loads;
 mod noted;
 pub(crate) mod publish;
 pub(crate) mod pull_request_events;
 pub(crate) mod reconciled;
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use nostr::key::PublicKey;
 use shared::live::Live;
 use shared::load_facts::FactLoader;
-use shared::load_facts::FactsError;
-use shared::load_facts::FactsScope;
-use shared::load_facts::WHOLE_BYTES_MAX;
-use shared::nip34::Coordinate;
-use shared::purgatory::DirtyNumber;
 use shared::rules::Disk;
-use shared::rules::Facts;
 use shared::rules::Plan;
 use shared::rules::PlanSettings;
 use shared::rules::plan;
 
-use crate::fairness::slots::Slot;
-use crate::fairness::slots::Slots;
 use crate::logged::logged;
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::carry_out::change_repositories;
@@ -42,6 +33,8 @@ use crate::reconcile::carry_out::sync_unchanged;
 use crate::reconcile::carry_out::unstage;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
+use crate::reconcile::large_loads::LargeLoads;
+pub(crate) use crate::reconcile::large_loads::Loaded;
 use crate::reconcile::noted::clear_dirty;
 use crate::reconcile::noted::end_and_expire;
 use crate::reconcile::noted::growing;
@@ -69,90 +62,13 @@ pub(crate) struct Reconciler {
     pub(crate) known_events: KnownEvents,
     /// Which PRs have refs here.
     pub(crate) pull_request_events: PullRequestEvents,
-    /// The places of loads that take much memory.
+    /// What loads facts, in places where they take much memory.
     pub(crate) large_loads: LargeLoads,
     /// How long things last and how much there may be.
     pub(crate) settings: Live<PlanSettings>,
 }
 
-/// Facts that were read under the lock of their coordinates, and the changes that they include.
-pub(crate) struct Loaded {
-    pub(crate) facts: Facts,
-    /// The coordinates that they were loaded about.
-    scope: FactsScope,
-    dirty: BTreeMap<Coordinate, DirtyNumber>,
-    /// The place of what takes much memory, for as long as it does.
-    place: Option<LoadPlace>,
-}
-
-/// The places of loads that take much memory. A push waits for other pushes only.
-pub(crate) struct LargeLoads {
-    pub(crate) of_pushes: Slots<PublicKey>,
-    pub(crate) others: Slots<PublicKey>,
-}
-
-type LoadPlace = Slot<PublicKey>;
-
-impl LargeLoads {
-    /// Two of each, so that no author has all: each of some 30 MB at most.
-    pub(crate) fn new() -> Self {
-        Self {
-            of_pushes: Slots::new(2),
-            others: Slots::new(2),
-        }
-    }
-}
-
 impl Reconciler {
-    /// Loads facts under the lock of their coordinates; if they take much memory, in one of these places.
-    ///
-    /// # Errors
-    /// See [`ReconcileError`].
-    pub(crate) async fn load(
-        &self,
-        _locked: &LockedRepositories<'_>,
-        scope: FactsScope,
-        places: &Slots<PublicKey>,
-    ) -> Result<Loaded, ReconcileError> {
-        let ((facts, dirty), place) = self.load_in(places, None, &scope).await?;
-        Ok(Loaded {
-            facts,
-            scope,
-            dirty,
-            place,
-        })
-    }
-
-    /// Loads the facts about one repository.
-    pub(crate) async fn load_about(&self, coordinate: &Coordinate) -> Result<Facts, FactsError> {
-        self.load_facts(&FactsScope::of(coordinate)).await
-    }
-
-    /// Loads facts that are kept for a moment.
-    pub(crate) async fn load_facts(&self, scope: &FactsScope) -> Result<Facts, FactsError> {
-        let ((facts, _), _place) = self.load_in(&self.large_loads.others, None, scope).await?;
-        Ok(facts)
-    }
-
-    /// Loads facts; those of much in the place that the caller has, or in one of these. Nobody who has one waits for
-    /// another, and nothing is refused: whoever is answered OK is in no stranger's hand.
-    async fn load_in(
-        &self,
-        places: &Slots<PublicKey>,
-        place: Option<LoadPlace>,
-        scope: &FactsScope,
-    ) -> Result<(LoadedFacts, Option<LoadPlace>), FactsError> {
-        match self.loader.load_within(WHOLE_BYTES_MAX, scope).await {
-            Err(error) if error.is_too_large() => {}
-            loaded => return Ok((loaded?, None)),
-        }
-        let place = match (place, scope.coordinates.first()) {
-            (None, Some(coordinate)) => Some(places.acquire(coordinate.owner).await),
-            (place, _) => place,
-        };
-        Ok((self.loader.load_in_parts(scope).await?, place))
-    }
-
     /// Reconciles the coordinates that are locked, on facts that were loaded since. What raises a dirty number after
     /// that is not missed: the mark is cleared only up to the number that was read.
     ///
@@ -230,8 +146,9 @@ impl Reconciler {
         }
         if !attempts.has_tried_to_lock && locked.try_extend(&unlocked).await? {
             let place = loaded.place.take();
-            let again = self.load_in(&self.large_loads.others, place, &loaded.scope).await?;
-            ((loaded.facts, loaded.dirty), loaded.place) = again;
+            let places = &self.large_loads.others;
+            ((loaded.facts, loaded.dirty), loaded.place) =
+                self.large_loads.load_in(places, place, &loaded.scope).await?;
         } else {
             attempts.left.extend(unlocked);
         }
@@ -312,6 +229,3 @@ impl Reconciler {
         Ok(())
     }
 }
-
-/// Facts, and the dirty numbers of the coordinates that they were loaded about.
-type LoadedFacts = (Facts, BTreeMap<Coordinate, DirtyNumber>);

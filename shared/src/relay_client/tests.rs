@@ -1,13 +1,10 @@
-//! The client against a relay that misbehaves on demand. How it fares with real ones is tested in
-//! `tests/tests/strfry_contract.rs`.
+//! The client against a relay that misbehaves on demand; with real ones: `tests/tests/strfry_contract.rs`.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use futures_util::FutureExt;
 use futures_util::SinkExt;
 use futures_util::StreamExt;
 use nostr::event::EventBuilder;
@@ -33,22 +30,22 @@ pub(crate) enum Reply {
 }
 
 /// Starts a relay that answers each message as `reply` decides, which is given the number of earlier connections.
-pub(crate) async fn relay<R>(max_limit: usize, reply: R) -> RelayClient
-where
-    R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
-{
+pub(crate) async fn relay(
+    max_limit: usize,
+    reply: impl Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
+) -> RelayClient {
     relay_waited_for(Duration::from_millis(500), max_limit, reply).await
 }
 
 /// The same, for which its client waits so long.
-pub(crate) async fn relay_waited_for<R>(timeout: Duration, max_limit: usize, reply: R) -> RelayClient
-where
-    R: Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
-{
+pub(crate) async fn relay_waited_for(
+    timeout: Duration,
+    max_limit: usize,
+    reply: impl Fn(usize, &Value) -> Vec<Reply> + Send + Sync + 'static,
+) -> RelayClient {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
-    let reply = Arc::new(reply);
-    let connections = Arc::new(AtomicUsize::new(0));
+    let (reply, connections) = (Arc::new(reply), Arc::new(AtomicUsize::new(0)));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve(stream, max_limit, Arc::clone(&reply), Arc::clone(&connections)));
@@ -75,33 +72,19 @@ where
     }
     let connections_before = connections.fetch_add(1, Ordering::SeqCst);
     let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-    let mut waiting = VecDeque::new();
-    while let Some(Ok(message)) = match waiting.pop_front() {
-        Some(message) => Some(message),
-        None => socket.next().await,
-    } {
+    while let Some(Ok(message)) = socket.next().await {
         let Ok(text) = message.to_text() else {
             continue;
         };
-        let Ok(message) = serde_json::from_str::<Value>(text) else {
+        let Ok(message) = serde_json::from_str(text) else {
             continue;
         };
-        // As any relay it stops where its client does.
-        let close = json!(["CLOSE", message[1]]).to_string();
-        let is_close = |waiting: &Result<tungstenite::Message, tungstenite::Error>| {
-            let waiting = waiting.as_ref().ok().and_then(|waiting| waiting.to_text().ok());
-            waiting == Some(close.as_str())
-        };
         for reply in reply(connections_before, &message) {
-            if waiting.iter().any(is_close) {
-                break;
-            }
             match reply {
-                Reply::Say(value) => {
-                    let said = socket.send(tungstenite::Message::text(value.to_string())).await;
-                    said.unwrap();
-                    waiting.extend(socket.next().now_or_never().flatten());
-                }
+                Reply::Say(value) => socket
+                    .send(tungstenite::Message::text(value.to_string()))
+                    .await
+                    .unwrap(),
                 Reply::HangUp => return,
             }
         }
