@@ -163,6 +163,38 @@ async fn every_command_of_the_documents_does_what_it_says() {
     assert!(output("docs/first-hour.md", "Afterwards").contains("1 checked, 0 wrong"));
 }
 
+/// Returns the commands of `docs/redis.md` that drop an event.
+fn drop_recipe() -> &'static str {
+    let (_, document) = DOCUMENTS.iter().find(|(name, _)| *name == "docs/redis.md").unwrap();
+    let marked = document.split("<!-- run by tests/tests/end_to_end/behaviour/how_to.rs -->\n```sh\n");
+    marked.last().unwrap().split("```").next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_event_is_dropped_with_redis_cli_as_documented() {
+    let operated = Operated::new().await;
+    let (world, undeclared) = (&operated.world, &operated.undeclared);
+    let listed = async || operated.run("grasp-gateway purgatory list --json").await;
+    assert!(listed().await.contains(&undeclared.id.to_hex()));
+
+    let output = operated.run(drop_recipe()).await;
+
+    assert!(output.starts_with("held\n[\"30617:"), "{output}");
+    assert!(!listed().await.contains(&undeclared.id.to_hex()));
+    let shown = operated
+        .run("grasp-gateway purgatory show <event-id> 2>&1 || true")
+        .await;
+    assert!(!shown.contains("waits for"), "{shown}");
+    let dirty = async || operated.run("redis-cli ZCARD '{purgatory}:dirty'").await;
+    eventually("its repository is reconciled", async || dirty().await == "0\n").await;
+    let mut nostr = world.nostr().await;
+    assert!(nostr.serves(&operated.served.state).await, "what is served stays");
+    assert!(nostr.send(undeclared).await.taken, "its author may send it again");
+    let Served { git, url, .. } = &operated.served;
+    git.push(url, &["main"]).await.expect_ok();
+    eventually("it is served", async || nostr.serves(undeclared).await).await;
+}
+
 /// Whether a command succeeds depends on what is wrong: here, that there is such a command.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_in_the_tables_of_the_first_hour_is_one() {
