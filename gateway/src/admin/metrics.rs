@@ -194,9 +194,19 @@ impl MetricsPage {
     }
 
     fn slots(&mut self, figures: &Figures<'_>) {
+        let count = figures.slots.map(|(work, load)| (work, load.max));
+        self.by("grasp_slots", "gauge", "Git slots, by kind of work.", "work", count);
+        let addresses = figures.slots.map(|(work, load)| (work, load.addresses));
+        let help = "Addresses that have a slot.";
+        self.by("grasp_slots_addresses", "gauge", help, "work", addresses);
         for (name, help, read) in SLOT_FAMILIES {
-            let loads = figures.slots.map(|(work, load)| (work, read(load)));
-            self.by(name, "gauge", help, "work", loads);
+            self.family(name, "gauge", help);
+            for (work, load) in figures.slots {
+                let (all, busiest) = read(load);
+                for (payer, count) in [("busiest", busiest), ("others", all.saturating_sub(busiest))] {
+                    self.value(name, &[("work", work), ("payer", payer)], count);
+                }
+            }
         }
         let slots = figures.slots.map(|(work, load)| (work, load.used));
         let processes = slots.into_iter().chain([("command", figures.git_commands)]);
@@ -244,16 +254,15 @@ fn answered<T>(found: &PartAnswer<T>) -> (bool, Duration) {
     (found.answer.is_ok(), found.took)
 }
 
-type SlotFamily = (&'static str, &'static str, fn(SlotLoad) -> usize);
+/// What it counts of all payers, and of the one that has most slots.
+type SlotFamily = (&'static str, &'static str, fn(SlotLoad) -> (usize, usize));
 
-const SLOT_FAMILIES: [SlotFamily; 4] = [
-    ("grasp_slots", "Git slots, by kind of work.", |load| load.max),
-    ("grasp_slots_used", "Slots in use.", |load| load.used),
-    ("grasp_slots_waiting", "Requests that wait for a slot.", |load| {
-        load.waiting
+const SLOT_FAMILIES: [SlotFamily; 2] = [
+    ("grasp_slots_used", "Slots in use.", |load| {
+        (load.used, load.busiest_used)
     }),
-    ("grasp_slots_addresses", "Addresses that have a slot.", |load| {
-        load.addresses
+    ("grasp_slots_waiting", "Requests that wait for a slot.", |load| {
+        (load.waiting, load.busiest_waiting)
     }),
 ];
 
@@ -281,6 +290,8 @@ mod tests {
             max: 4,
             used: 3,
             waiting: 2,
+            busiest_used: 3,
+            busiest_waiting: 1,
             addresses: 1,
         };
         metrics(&Figures {
@@ -334,7 +345,10 @@ mod tests {
             "grasp_fetch_cache_bytes 30",
             "grasp_releases_total{outcome=\"stuck\"} 1",
             "grasp_release_seconds_bucket{le=\"+Inf\"} 0",
-            "grasp_slots_waiting{work=\"fetch\"} 2",
+            "grasp_slots{work=\"check\"} 4",
+            "grasp_slots_used{work=\"fetch\",payer=\"others\"} 0",
+            "grasp_slots_waiting{work=\"fetch\",payer=\"busiest\"} 1",
+            "grasp_slots_waiting{work=\"fetch\",payer=\"others\"} 1",
             "grasp_git_processes{work=\"command\"} 6",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
@@ -381,7 +395,7 @@ mod tests {
                 labels.insert(label);
             }
         }
-        assert_eq!(labels, BTreeSet::from(["outcome", "reason", "status"]));
+        assert_eq!(labels, BTreeSet::from(["outcome", "payer", "reason", "status"]));
     }
 
     /// Returns what stands before each pair of braces of an expression, and in it.

@@ -38,6 +38,9 @@ pub(crate) struct SlotLoad {
     pub(crate) used: usize,
     /// How many requests wait for one.
     pub(crate) waiting: usize,
+    /// Of these two, those of the payer that has most slots.
+    pub(crate) busiest_used: usize,
+    pub(crate) busiest_waiting: usize,
     /// How many addresses have one.
     pub(crate) addresses: usize,
 }
@@ -152,10 +155,14 @@ impl Slots {
     /// Returns their current use.
     pub(crate) fn load(&self) -> SlotLoad {
         let table = self.table.lock();
+        let busiest = table.used_by.iter().max_by_key(|(_, used)| **used);
+        let is_busiest = |request: &&SlotRequest| busiest.is_some_and(|(payer, _)| *payer == request.payer);
         SlotLoad {
             max: self.slots_max.get(),
             used: table.used,
             waiting: table.waiting.len(),
+            busiest_used: busiest.map_or(0, |(_, used)| *used),
+            busiest_waiting: table.waiting.values().filter(is_busiest).count(),
             addresses: table.used_by.len(),
         }
     }

@@ -73,9 +73,10 @@ impl FetchSlots {
     }
 
     pub(super) fn load(&self) -> SlotLoad {
-        let load = self.all.load();
+        let (load, clones) = (self.all.load(), self.clones.load());
         SlotLoad {
-            waiting: load.waiting + self.clones.load().waiting,
+            waiting: load.waiting + clones.waiting,
+            busiest_waiting: load.busiest_waiting + clones.busiest_waiting,
             ..load
         }
     }

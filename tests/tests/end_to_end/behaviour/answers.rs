@@ -200,7 +200,7 @@ async fn answer_to_who_waits(kind: Kind, taken_away: impl AsyncFn(&World, &Serve
     let admin = world.admin_authority().await;
     eventually("the second clone waits", async || {
         let metrics = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
-        metrics.contains("grasp_slots_waiting{work=\"fetch\"} 1")
+        metrics.contains("grasp_slots_waiting{work=\"fetch\",payer=\"busiest\"} 1")
     })
     .await;
 
