@@ -7,13 +7,11 @@ use relay::LiveRelayLimits;
 use shared::live::Live;
 
 use crate::descriptors;
-use crate::http::connections::Connections;
 use crate::http::routes::Gateway;
 use crate::options::server::LiveOptions;
 
 pub(crate) struct LiveParts {
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) connections: Connections,
     /// That of the built-in relay.
     pub(crate) relay: Option<LiveRelayLimits>,
     pub(crate) drain: Live<Duration>,
@@ -25,11 +23,11 @@ impl LiveParts {
     pub(crate) fn apply(&self, options: &LiveOptions) {
         let (times, limits) = (&options.times, &options.server);
         descriptors::raise(limits);
-        self.connections.set_limits(limits.of_connections());
         if let Some(relay) = &self.relay {
             relay.set(&limits.of_relay());
         }
         let gateway = &*self.gateway;
+        gateway.connections.set_limits(limits.of_connections());
         gateway.websockets.set_max(limits.websockets_max);
         gateway.upload_pack.set_limits(limits.of_fetches());
         gateway.reader.set_cache_bytes_max(limits.read_cache_bytes_max.0);

@@ -77,7 +77,6 @@ pub(crate) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     embedded: Option<RelayServer>,
-    connections: Connections,
     tasks: TaskTracker,
     ending: Ending,
     drain: Live<Duration>,
@@ -138,6 +137,7 @@ impl Server {
         };
         let gateway = Gateway {
             websockets: WebSockets::new(&loader.relay, limits.websockets_max, &ending, &tasks),
+            connections: Connections::new(limits.of_connections()),
             root: Root::new(Arc::clone(&reader), repositories.clone()),
             pages: RepositoryPages::new(Arc::clone(&reader), repositories),
             upload_pack,
@@ -151,7 +151,6 @@ impl Server {
             listener,
             address,
             embedded,
-            connections: Connections::new(limits.of_connections()),
             tasks,
             ending,
             drain: Live::new(*options.live.times.drain),
@@ -174,7 +173,6 @@ impl Server {
     pub(crate) fn live(&self) -> LiveParts {
         LiveParts {
             gateway: Arc::clone(&self.gateway),
-            connections: self.connections.clone(),
             relay: self.embedded.as_ref().map(RelayServer::live),
             drain: self.drain.clone(),
             deleted_retention_secs: self.deleted_retention_secs.clone(),
@@ -213,11 +211,11 @@ impl Server {
                 ending.clone(),
             ));
         }
-        let trusted_proxies = self.gateway.trusted_proxies.clone();
+        let (connections, trusted_proxies) = (self.gateway.connections.clone(), self.gateway.trusted_proxies.clone());
         let serve = server::serve(
             self.listener,
             routes(self.gateway),
-            self.connections,
+            connections,
             trusted_proxies,
             ending.clone(),
         );

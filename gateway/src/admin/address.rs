@@ -225,9 +225,23 @@ impl AdminParts {
             answers: upload_pack.answer_load(),
             bytes: [received_bytes, sent_bytes],
             reads: self.gateway.reader.counts(),
+            limit_hits: self.limit_hits(),
             slots: [("check", pusher.receiver.checks.load()), ("fetch", upload_pack.load())],
             git_commands: reconciler.repositories.git_commands(),
         })
+    }
+
+    /// Returns how often limits were reached, by the options that set them.
+    fn limit_hits(&self) -> [(&'static str, u64); 4] {
+        let gateway = &self.gateway;
+        let ([packs, bytes_in], [answers, bytes_out]) =
+            (gateway.pusher.receiver.incoming.hits(), gateway.upload_pack.hits());
+        [
+            ("connections-per-address-max", gateway.connections.refused()),
+            ("websockets-max", gateway.websockets.hits()),
+            ("transfers-max", packs + answers),
+            ("spool-bytes-max", bytes_in + bytes_out),
+        ]
     }
 
     async fn answer_event(&self, event_id: &EventId) -> Response {

@@ -38,6 +38,8 @@ pub(super) struct Figures<'a> {
     pub(super) bytes: [u64; 2],
     /// How often readers have asked, and how often that was loaded.
     pub(super) reads: (u64, u64),
+    /// How often limits were reached, by the options that set them.
+    pub(super) limit_hits: [(&'static str, u64); 4],
     /// The kinds of slots, and their use.
     pub(super) slots: [(&'static str, SlotLoad); 2],
     /// How many short git commands run.
@@ -56,6 +58,7 @@ pub(super) fn metrics(figures: &Figures<'_>) -> String {
     page.git(figures);
     page.releases(figures);
     page.slots(figures);
+    page.limits(figures);
     page.text
 }
 
@@ -214,6 +217,11 @@ impl MetricsPage {
         self.by("grasp_git_processes", "gauge", help, "work", processes);
     }
 
+    fn limits(&mut self, figures: &Figures<'_>) {
+        let help = "How often a limit was reached, by its option.";
+        self.by("grasp_limits_hit_total", "counter", help, "limit", figures.limit_hits);
+    }
+
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.text
             .push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
@@ -307,6 +315,7 @@ mod tests {
             },
             bytes: [10, 20],
             reads: (12, 4),
+            limit_hits: [("websockets-max", 8), ("a", 0), ("b", 0), ("c", 0)],
             slots: [("check", load), ("fetch", load)],
             git_commands: 6,
         })
@@ -349,6 +358,7 @@ mod tests {
             "grasp_slots_used{work=\"fetch\",payer=\"others\"} 0",
             "grasp_slots_waiting{work=\"fetch\",payer=\"busiest\"} 1",
             "grasp_slots_waiting{work=\"fetch\",payer=\"others\"} 1",
+            "grasp_limits_hit_total{limit=\"websockets-max\"} 8",
             "grasp_git_processes{work=\"command\"} 6",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");

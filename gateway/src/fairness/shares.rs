@@ -11,6 +11,8 @@ use shared::address_group::address_group;
 use shared::live::Live;
 use tokio_util::sync::CancellationToken;
 
+use crate::meter::Meter;
+
 /// How much there is of something that all share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ShareLimits {
@@ -24,6 +26,8 @@ pub(crate) struct ShareLimits {
 #[derive(Debug, Clone)]
 pub(crate) struct Shares {
     limits: Live<ShareLimits>,
+    /// How often all claims, and all bytes, were in use when somebody needed more.
+    hits: Meter<2>,
     table: Arc<Mutex<ClaimTable>>,
 }
 
@@ -68,6 +72,7 @@ impl Shares {
     pub(crate) fn new(limits: ShareLimits) -> Self {
         Self {
             limits: Live::new(limits),
+            hits: Meter::default(),
             table: Arc::default(),
         }
     }
@@ -87,6 +92,7 @@ impl Shares {
         let mut table = self.table.lock();
         let claims = table.usage(payer).claims + 1;
         if table.claims.len() >= self.limits.get().claims_max {
+            self.hits.add(0, 1);
             let most = |(id, entry): &(u64, &ClaimEntry)| (table.usage(entry.payer).claims, *id);
             let victim = table.not_kept().max_by_key(most);
             let (id, _) = victim.filter(|victim| most(victim).0 > claims).ok_or(AllInUse)?;
@@ -114,6 +120,11 @@ impl Shares {
         })
     }
 
+    /// Returns how often the limits of claims and of bytes were reached.
+    pub(crate) fn hits(&self) -> [u64; 2] {
+        self.hits.counts()
+    }
+
     /// Returns how many claims and bytes are in use.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> (usize, u64) {
@@ -134,6 +145,9 @@ impl Claim {
         }
         let wanted = table.usage(self.payer).bytes.saturating_add(bytes);
         let bytes_max = self.shares.limits.get().bytes_max;
+        if table.bytes.saturating_add(bytes) > bytes_max {
+            self.shares.hits.add(1, 1);
+        }
         while table.bytes.saturating_add(bytes) > bytes_max {
             let most = |(_, entry): &(u64, &ClaimEntry)| (table.usage(entry.payer).bytes, entry.bytes);
             let victim = table.not_kept().filter(|(_, entry)| entry.bytes > 0).max_by_key(most);
@@ -240,7 +254,10 @@ mod tests {
     fn the_youngest_claim_of_whoever_has_most_gives_its_place_to_who_arrives() {
         let shares = shares(4, 0);
         let many: Vec<_> = (0..4).map(|_| shares.enter(address(1)).unwrap()).collect();
-        assert_eq!(shares.enter(address(1)).err(), Some(AllInUse));
+        assert_eq!(
+            (shares.enter(address(1)).err(), shares.hits()),
+            (Some(AllInUse), [1, 0])
+        );
 
         let first = shares.enter(address(2)).unwrap();
         let second = shares.enter(address(2)).unwrap();

@@ -89,6 +89,11 @@ impl UploadPack {
         (self.outcomes.counts(), sent_bytes)
     }
 
+    /// Returns how often the limits of transfers and of their bytes were reached.
+    pub(crate) fn hits(&self) -> [u64; 2] {
+        self.receiver.fetches.hits()
+    }
+
     pub(crate) fn load(&self) -> SlotLoad {
         self.slots.load()
     }

@@ -10,6 +10,7 @@ use shared::live::Permits;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::fairness::least_rate::LeastRate;
+use crate::meter::Meter;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
@@ -24,6 +25,8 @@ pub(crate) struct ConnectionLimits {
 pub(crate) struct Connections {
     limits: Live<ConnectionLimits>,
     permits: Permits,
+    /// How many were refused.
+    refused: Meter<1>,
     counts: Arc<DashMap<IpAddr, usize>>,
 }
 
@@ -42,6 +45,7 @@ impl Connections {
         Self {
             limits: Live::new(limits),
             permits: Permits::new(limits.connections_max),
+            refused: Meter::default(),
             counts: Arc::default(),
         }
     }
@@ -62,6 +66,12 @@ impl Connections {
         self.permits.free() < self.permits.max() / 2
     }
 
+    /// Returns how many were refused because of their address.
+    pub(crate) fn refused(&self) -> u64 {
+        let [refused] = self.refused.counts();
+        refused
+    }
+
     pub(crate) fn least_rate(&self) -> LeastRate {
         self.limits.get().least_rate
     }
@@ -70,13 +80,15 @@ impl Connections {
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let address = address_group(peer);
         let mut count = self.counts.entry(address).or_default();
-        (*count < self.limits.get().per_address_max).then(|| {
-            *count += 1;
-            ConnectionPermit {
-                connections: self.clone(),
-                address,
-                number: *count,
-            }
+        if *count >= self.limits.get().per_address_max {
+            self.refused.add(0, 1);
+            return None;
+        }
+        *count += 1;
+        Some(ConnectionPermit {
+            connections: self.clone(),
+            address,
+            number: *count,
         })
     }
 }
@@ -107,6 +119,7 @@ mod tests {
         let second = enter("::ffff:192.0.2.1");
         assert!(first.is_some() && second.is_some());
         assert!(enter("192.0.2.1").is_none());
+        assert_eq!(connections.refused(), 1);
         let networks = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(enter);
         assert!(networks.iter().all(Option::is_some));
         assert!(enter("2001:db8::3").is_none());

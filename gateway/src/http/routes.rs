@@ -25,6 +25,7 @@ use crate::http::body;
 use crate::http::body::has_body;
 use crate::http::client_address::TrustedProxies;
 use crate::http::connections::ConnectionPermit;
+use crate::http::connections::Connections;
 use crate::http::large_files;
 use crate::http::own_requests::OwnRequests;
 use crate::http::reply;
@@ -46,6 +47,7 @@ pub(crate) struct Gateway {
     pub(crate) upload_pack: UploadPack,
     pub(crate) pusher: Arc<Pusher>,
     pub(crate) websockets: WebSockets,
+    pub(crate) connections: Connections,
     pub(crate) root: Root,
     pub(crate) pages: RepositoryPages,
     /// Proxies whose headers about the client's address are believed.

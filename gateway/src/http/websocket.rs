@@ -53,6 +53,12 @@ impl WebSockets {
         self.shares.set_limits(limits(sockets_max));
     }
 
+    /// Returns how often so many were open when one more was asked for.
+    pub(crate) fn hits(&self) -> u64 {
+        let [hits, _] = self.shares.hits();
+        hits
+    }
+
     /// Answers a request for a WebSocket by the relay's own answer; if that is a switch of protocols, bytes flow both
     /// ways until both sides have ended, the server stops, or the place is another address's, which had fewer. The
     /// connection counts by `connection_permit` meanwhile.
