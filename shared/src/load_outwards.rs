@@ -74,6 +74,7 @@ impl Outwards {
         }
         all.dirty.extend(reading.dirty);
         all.listed_by.extend(reading.listed_by);
+        all.noted.extend(reading.noted);
         all.placeholders.extend(reading.placeholders);
         all.entries.extend(reading.entries);
         all.entries.sort_by_key(|entry| entry.event.id);
