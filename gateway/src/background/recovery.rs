@@ -15,6 +15,7 @@ use shared::nip34::Announcement;
 use shared::nip34::Coordinate;
 use shared::purgatory::Epoch;
 use shared::purgatory::Hold;
+use shared::purgatory::Listing;
 use shared::purgatory::PlaceholderOutcome;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::Release;
@@ -199,8 +200,9 @@ impl<'r> Recovery<'r> {
                 .filter_map(|event| Announcement::parse(event).ok())
                 .collect();
             for announcement in announcements.iter().filter(|one| !one.roles.listed.is_empty()) {
-                let (at, listed) = (&announcement.coordinate, &announcement.roles.listed);
-                while let Err(error) = loader.purgatory.note_listings(at, listed, true).await {
+                let at = &announcement.coordinate;
+                let listing = Listing::new(&announcement.roles.listed, &BTreeSet::new());
+                while let Err(error) = loader.purgatory.note_listings(at, &listing).await {
                     self.wait_after(error.into()).await?;
                 }
             }

@@ -159,7 +159,7 @@ async fn move_objects(
     let Some(received) = received else { return Ok(()) };
     let to_stage = decision.to_stage(repository.reading().coordinate());
     // One whose event is here needs no placeholder: what that names stays staged.
-    let is_unknown = |staged: &&Staged| decision.before_event.contains(&staged.event_id);
+    let is_unknown = |staged: &&Staged| decision.before_event.contains(&(staged.event_id, staged.commit_oid));
     let unknown: Vec<&Staged> = to_stage.iter().filter(is_unknown).collect();
     record(reconciler, &unknown, pusher, loaded).await?;
     let tips = decision.allowed_tips();

@@ -18,7 +18,6 @@ use shared::rules::Covered;
 use shared::rules::Facts;
 use shared::rules::Installation;
 use shared::rules::InstallationSource;
-use shared::rules::Listing;
 use shared::rules::Plan;
 use shared::rules::announcements_to_extend;
 use shared::rules::listings_to_note;
@@ -115,8 +114,7 @@ pub(super) async fn clear_dirty(
     (plan, is_aligned): (&Plan, bool),
 ) -> Result<(), PurgatoryError> {
     for (coordinate, listing) in listings_to_note(facts, plan) {
-        let Listing { keys, is_served } = listing;
-        purgatory.note_listings(&coordinate, &keys, is_served).await?;
+        purgatory.note_listings(&coordinate, &listing).await?;
     }
     // Again: who looked meanwhile has found these repositories locked.
     look_at_members(purgatory, (facts, scope), (plan, is_aligned)).await?;

@@ -11,8 +11,8 @@ use crate::options::values::number;
 use crate::options::values::seconds;
 use crate::options::values::secs;
 
-/// The limits of the purgatory. Bytes are those of the events as JSON; releasing events count only for the limits of a
-/// repository.
+/// The limits of the purgatory. Bytes are those of the events as JSON, and of an announcement also what the index of
+/// listings takes; releasing events count only for the limits of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Limits of events that wait for git data")]
 pub struct Limits {

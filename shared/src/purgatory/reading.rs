@@ -27,6 +27,8 @@ pub struct Reading {
     /// Who lists the owner of a coordinate as maintainer, by announcements with the same identifier, held or served:
     /// the first [`Reading::LISTED_BY_MAX`].
     pub listed_by: BTreeMap<Coordinate, BTreeSet<PublicKey>>,
+    /// How many pubkeys the index has that the owner of a coordinate lists, where it has any that concern it.
+    pub noted: BTreeMap<Coordinate, usize>,
     /// The announcements and states of the coordinates, and the PRs that were asked for, each once, by event id.
     pub entries: Vec<Entry>,
     /// Every placeholder of one of the coordinates, sorted.
@@ -45,6 +47,7 @@ impl Reading {
         }
         self.dirty.extend(later.dirty);
         self.listed_by.extend(later.listed_by);
+        self.noted.extend(later.noted);
         self.placeholders.extend(later.placeholders);
         self.entries.extend(later.entries);
         self.entries.sort_by_key(|entry| entry.event.id);

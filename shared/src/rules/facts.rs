@@ -74,6 +74,8 @@ pub struct Facts {
     pub covered: Covered,
     /// Who lists the owners of these coordinates, as far as it is noted in the purgatory.
     pub listed_by: BTreeMap<Coordinate, BTreeSet<PublicKey>>,
+    /// How many it is noted that the announcements of these coordinates list.
+    pub noted: BTreeMap<Coordinate, usize>,
     /// Announcements of these coordinates.
     pub announcements: Vec<Known<Announcement>>,
     /// States by their owners, with their identifiers, newest first.
@@ -136,6 +138,7 @@ impl Facts {
             access,
             covered,
             listed_by: reading.listed_by,
+            noted: reading.noted,
             announcements: Vec::new(),
             states: Vec::new(),
             pull_requests: Vec::new(),
@@ -465,7 +468,10 @@ impl Facts {
     /// Adds a placeholder that was recorded just now, for a commit that is staged, with the deadline that it has by
     /// these facts.
     pub fn note_placeholder(&mut self, staged: &Staged, hold_secs: u64) {
-        let is_same = |other: &Placeholder| other.event_id == staged.event_id && other.coordinate == staged.coordinate;
+        let is_same = |other: &Placeholder| {
+            (&other.event_id, &other.coordinate, &other.commit_oid)
+                == (&staged.event_id, &staged.coordinate, &staged.commit_oid)
+        };
         self.placeholders.retain(|other| !is_same(other));
         self.placeholders.push(Placeholder {
             event_id: staged.event_id,

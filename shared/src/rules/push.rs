@@ -42,7 +42,7 @@ pub struct PushDecision {
     /// Sentences for the pusher (`remote:` lines).
     pub notes: Vec<String>,
     /// Of the PR commits to keep aside, those whose events are not here: each needs a placeholder.
-    pub before_event: BTreeSet<EventId>,
+    pub before_event: Vec<(EventId, Oid)>,
     /// Whether a PR commit is staged for a non-maintainer: its event is not signed yet, or by a stranger.
     pub is_staged_by_stranger: bool,
     /// The state that the branches and tags fulfil, or a part of it; `None`: they change nothing, or are refused.
@@ -102,7 +102,7 @@ pub fn decide_push(
         extend: BTreeSet::new(),
         awaited: releasing_already(facts, coordinate, &updates),
         notes: Vec::new(),
-        before_event: BTreeSet::new(),
+        before_event: Vec::new(),
         is_staged_by_stranger: false,
         state: matched.state().and_then(PushedState::of),
         atomicity,
@@ -122,8 +122,8 @@ pub fn decide_push(
     decision.refuse_together();
     let staged = decision.to_stage(coordinate);
     decision.is_staged_by_stranger = staged.iter().any(|staged| is_a_strangers(facts, staged));
-    let event_ids = staged.iter().map(|staged| staged.event_id);
-    decision.before_event = event_ids.filter(|id| facts.pull_request(id).is_none()).collect();
+    let commits = staged.iter().map(|staged| (staged.event_id, staged.commit_oid));
+    decision.before_event = commits.filter(|(id, _)| facts.pull_request(id).is_none()).collect();
     if decision.has_effect() {
         decision.extend = to_extend(facts, coordinate, &matched);
     }

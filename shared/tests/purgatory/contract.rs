@@ -98,12 +98,10 @@ on_both_stores! {
     a_deleted_event_is_not_held_again
     a_deleted_event_is_not_marked_releasing
     notes_are_kept_where_there_is_an_entry
-    a_placeholder_is_replaced_by_a_later_push
+    commits_for_one_event_wait_beside_each_other
     a_placeholder_is_dropped_only_with_its_commit
     placeholders_have_a_limit
     placeholders_of_one_address_have_a_limit
-    who_lists_an_author_is_found_by_the_author
-    a_new_listing_keeps_dirty_who_is_being_decided_about
     entries_are_read_by_their_ids
     whatever_waits_can_be_marked_dirty_at_once
     what_moves_while_everything_is_marked_dirty_hides_nothing
@@ -1519,28 +1517,30 @@ async fn notes_are_kept_where_there_is_an_entry(p: Fixture) {
     assert_eq!(p.clear_dirty().await, [""; 0]);
 }
 
-async fn a_placeholder_is_replaced_by_a_later_push(p: Fixture) {
+/// A stranger's push to the same ref removed the commit that another had been told `ok` for.
+async fn commits_for_one_event_wait_beside_each_other(p: Fixture) {
     let owner = Keys::generate();
     let id = state(&owner, 1).id;
     let place = coordinate(&owner, "repo");
-    for (commit, secs) in [('a', 0), ('b', LONG)] {
+    for (commit, secs) in [('a', 0), ('b', LONG), ('a', LONG)] {
         let outcome = p.purgatory.put_placeholder(&id, &place, oid(commit), secs, None).await;
         assert_eq!(outcome.unwrap(), PlaceholderOutcome::Recorded);
     }
 
     let reading = p.read(&["repo"]).await;
-    let deadline = reading.placeholders[0].deadline;
-    assert_eq!(
-        reading.placeholders,
-        [Placeholder {
-            event_id: id,
-            coordinate: place,
-            commit_oid: oid('b'),
-            deadline,
-        }]
-    );
-    assert!((reading.now + LONG - 5..=reading.now + LONG).contains(&deadline));
+    let commits: Vec<_> = reading.placeholders.iter().map(|one| one.commit_oid).collect();
+    assert_eq!(commits, [oid('a'), oid('b')]);
+    for placeholder in &reading.placeholders {
+        assert_eq!((placeholder.event_id, &placeholder.coordinate), (id, &place));
+        assert!((reading.now + LONG - 5..=reading.now + LONG).contains(&placeholder.deadline));
+    }
     assert_eq!(p.purgatory.mark_overdue(9, 0).await.unwrap(), 0);
+    // What is staged is looked at as long as any of them is there.
+    for commit in ['a', 'b'] {
+        p.look_at_pull_requests().await;
+        assert!(p.purgatory.drop_placeholder(&id, &place, oid(commit)).await.unwrap());
+        assert_eq!(p.look_at_pull_requests().await, ["repo"]);
+    }
 }
 
 async fn a_placeholder_is_dropped_only_with_its_commit(p: Fixture) {
@@ -1599,8 +1599,8 @@ async fn placeholders_of_one_address_have_a_limit(p: Fixture) {
         put.await.unwrap()
     };
     let fit = async |indexes: &[usize], pusher| {
-        let event_ids = indexes.iter().map(|index| events[*index]).collect();
-        p.purgatory.placeholders_fit(&place, &event_ids, pusher).await.unwrap()
+        let commits: Vec<_> = indexes.iter().map(|index| (events[*index], oid('a'))).collect();
+        p.purgatory.placeholders_fit(&place, &commits, pusher).await.unwrap()
     };
 
     assert_eq!(fit(&[0, 1], pusher).await, PlaceholderOutcome::Recorded);
@@ -1613,6 +1613,9 @@ async fn placeholders_of_one_address_have_a_limit(p: Fixture) {
     assert_eq!(put(&place, 2, pusher, LONG).await, full);
     // What it has already it may push again, and others are not concerned.
     assert_eq!(fit(&[0], neighbour).await, PlaceholderOutcome::Recorded);
+    let another = [(events[0], oid('b'))];
+    let another = p.purgatory.placeholders_fit(&place, &another, pusher).await;
+    assert_eq!(another.unwrap(), full, "another commit for it needs a place");
     assert_eq!(put(&place, 0, neighbour, LONG).await, PlaceholderOutcome::Recorded);
     assert_eq!(fit(&[2], stranger).await, PlaceholderOutcome::Recorded);
     // It counts for the address that has pushed it last, until it is dropped, or its deadline is past.
@@ -1871,69 +1874,6 @@ async fn an_epoch_that_has_begun_goes_on(p: Fixture) {
     assert!(!epoch.is_unknown() && !epoch.is_of_another_server(), "{epoch:?}");
     // Whoever found the same one is told of this one, and begins no other.
     assert_eq!(p.purgatory.begin_epoch(&found).await.unwrap(), name);
-}
-
-async fn who_lists_an_author_is_found_by_the_author(p: Fixture) {
-    let [first, second, listed, other] = [1, 2, 3, 4].map(|_| Keys::generate());
-    let at = |keys: &Keys| coordinate(keys, "repo");
-    let found = async |keys: &Keys, count_max| {
-        let listing = p.purgatory.listing(&[at(keys)].into(), count_max).await.unwrap();
-        let read = p.purgatory.read(&[at(keys)].into()).await.unwrap().listed_by;
-        let owners: BTreeSet<_> = listing.iter().map(|at| at.owner).collect();
-        if count_max == 9 {
-            assert_eq!(read.get(&at(keys)).cloned().unwrap_or_default(), owners);
-        }
-        listing
-    };
-    for owner in [&first, &second] {
-        let announcement = listing(owner, 1, &[&listed, &other]);
-        p.purgatory.hold(&hold(&announcement, LONG)).await.unwrap();
-    }
-    assert_eq!(found(&listed, 9).await, [at(&first), at(&second)].into());
-    assert_eq!(found(&first, 9).await, BTreeSet::new());
-
-    // Served, it comes first; and one that is not listed any more goes.
-    let still = BTreeSet::from([listed.public_key()]);
-    for (owner, is_served) in [(&first, false), (&second, true)] {
-        let gone = p.purgatory.note_listings(&at(owner), &still, is_served).await;
-        assert_eq!(gone.unwrap(), 1);
-    }
-    assert_eq!(found(&listed, 1).await, [at(&second)].into());
-    assert_eq!(found(&other, 9).await, BTreeSet::new());
-
-    let both = [at(&listed), at(&other)].into();
-    p.purgatory
-        .note_listings(&at(&second), &BTreeSet::new(), false)
-        .await
-        .unwrap();
-    assert_eq!(p.purgatory.listing(&both, 9).await.unwrap(), [at(&first)].into());
-}
-
-/// A push that had not found a repository which lists its owner cleared its mark, and that repository stayed behind.
-/// The model of the protocol found it.
-async fn a_new_listing_keeps_dirty_who_is_being_decided_about(p: Fixture) {
-    let [owner, listed, clean] = [1, 2, 3].map(|_| Keys::generate());
-    let at = |keys: &Keys| coordinate(keys, "repo");
-    let number = async |keys: &Keys| p.purgatory.dirty_number(&at(keys)).await.unwrap();
-    let clear = async |read| {
-        let cleared = p.purgatory.clear_dirty(&at(&listed), read).await;
-        cleared.unwrap();
-    };
-    p.purgatory.mark_dirty(&[at(&listed)].into()).await.unwrap();
-    let read = number(&listed).await.unwrap();
-
-    let announcement = listing(&owner, 1, &[&listed, &clean]);
-    p.purgatory.hold(&hold(&announcement, LONG)).await.unwrap();
-
-    clear(read).await;
-    let raised = number(&listed).await.unwrap();
-    assert_eq!(number(&clean).await, None, "nobody is deciding about it");
-
-    // What is noted already is no news.
-    let both = [&listed, &clean].map(Keys::public_key).into();
-    p.purgatory.note_listings(&at(&owner), &both, true).await.unwrap();
-    clear(raised).await;
-    assert_eq!(number(&listed).await, None);
 }
 
 async fn entries_are_read_by_their_ids(p: Fixture) {

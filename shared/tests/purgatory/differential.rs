@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::Keys;
+use nostr::key::PublicKey;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -24,6 +25,7 @@ use crate::server::now;
 const CASES: usize = 50;
 const OPERATIONS: usize = 60;
 const NAMES: [&str; 2] = ["a", "b:c"];
+const COMMITS: [char; 2] = ['a', 'b'];
 /// Two of them are one for the limits.
 const SOURCES: [&str; 4] = ["IP4 192.0.2.1", "IP6 2001:db8::1", "IP6 2001:db8::2", ""];
 
@@ -52,8 +54,9 @@ enum Operation {
     End(Vec<Index>),
     Delete(Index, Vec<Index>, bool),
     NoteWaiting(Index),
-    PutPlaceholder(Index, Index, u64),
-    DropPlaceholder(Index, Index),
+    PutPlaceholder(Index, Index, Index, u64),
+    DropPlaceholder(Index, Index, Index),
+    NoteListings(Index, bool, bool),
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -90,8 +93,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => several().prop_map(Operation::End),
         1 => (index(), several(), any::<bool>()).prop_map(|(a, e, x)| Operation::Delete(a, e, x)),
         1 => index().prop_map(Operation::NoteWaiting),
-        2 => (index(), index(), secs()).prop_map(|(e, n, s)| Operation::PutPlaceholder(e, n, s)),
-        1 => (index(), index()).prop_map(|(e, n)| Operation::DropPlaceholder(e, n)),
+        2 => (index(), index(), index(), secs()).prop_map(|(e, n, c, s)| Operation::PutPlaceholder(e, n, c, s)),
+        1 => (index(), index(), index()).prop_map(|(e, n, c)| Operation::DropPlaceholder(e, n, c)),
+        1 => (index(), any::<bool>(), any::<bool>()).prop_map(|(n, s, h)| Operation::NoteListings(n, s, h)),
     ]
 }
 
@@ -108,7 +112,10 @@ impl World {
         for author in &authors {
             for (kind, created_at) in [(30617, 9), (30617, 10), (30617, 10), (30618, 9), (30618, 10)] {
                 for (name, bytes) in NAMES.into_iter().zip([0, 13_000]) {
-                    let event = large_event(author, kind, name, created_at, bytes);
+                    let event = match (kind, created_at) {
+                        (30617, 10) => listing_of(author, name, created_at, authors.iter().map(Keys::public_key)),
+                        _ => large_event(author, kind, name, created_at, bytes),
+                    };
                     let at = home(&event);
                     events.push((event, at));
                 }
@@ -137,8 +144,14 @@ impl World {
     }
 }
 
-/// Entries, placeholders, what is dirty, and what is to be looked at.
-type View = (Vec<Entry>, Vec<Placeholder>, Vec<Coordinate>, Vec<BTreeSet<EventId>>);
+/// Entries, placeholders, who lists whom, what is dirty, and what is to be looked at.
+type View = (
+    Vec<Entry>,
+    Vec<Placeholder>,
+    BTreeMap<Coordinate, (BTreeSet<PublicKey>, usize)>,
+    Vec<Coordinate>,
+    Vec<BTreeSet<EventId>>,
+);
 
 /// One store, with the numbers it gave out: they differ between stores, their places in these lists do not.
 struct Store {
@@ -254,17 +267,27 @@ impl Store {
                 let notes = BTreeMap::from([(world.event(event).0.id, "oid".to_owned())]);
                 format!("{:?}", p.note_waiting(&notes).await.unwrap())
             }
-            Operation::PutPlaceholder(event, name, secs) => {
+            Operation::PutPlaceholder(event, name, commit, secs) => {
                 let id = world.event(event).0.id;
                 let place = coordinate(&world.authors[0], name_at(name));
-                let put = p.put_placeholder(&id, &place, oid('a'), *secs, None).await;
+                let put = p
+                    .put_placeholder(&id, &place, oid(*commit.get(&COMMITS)), *secs, None)
+                    .await;
                 format!("{:?}", put.unwrap())
             }
-            Operation::DropPlaceholder(event, name) => {
+            Operation::DropPlaceholder(event, name, commit) => {
                 let id = world.event(event).0.id;
                 let place = coordinate(&world.authors[0], name_at(name));
-                let dropped = p.drop_placeholder(&id, &place, oid('a')).await;
+                let dropped = p.drop_placeholder(&id, &place, oid(*commit.get(&COMMITS))).await;
                 format!("{:?}", dropped.unwrap())
+            }
+            Operation::NoteListings(name, is_served, is_held) => {
+                let [first, second] = [&world.authors[0], &world.authors[1]].map(Keys::public_key);
+                let [served, held] = [(is_served, first), (is_held, second)]
+                    .map(|(is_any, key)| is_any.then_some(key).into_iter().collect());
+                let place = coordinate(&world.authors[0], name_at(name));
+                let noted = p.note_listings(&place, &Listing::new(&served, &held)).await;
+                format!("{:?}", noted.unwrap())
             }
             other => unreachable!("{other:?} is made above"),
         }
@@ -305,7 +328,9 @@ impl Store {
             looks.push(self.purgatory.looks_page(&name).await.unwrap().event_ids());
         }
         let dirty = dirty.into_iter().map(|(name, _)| name);
-        (entries, placeholders, dirty.collect(), looks)
+        let listed_by = reading.listed_by.into_iter();
+        let listings = listed_by.map(|(at, owners)| (at.clone(), (owners, reading.noted[&at])));
+        (entries, placeholders, listings.collect(), dirty.collect(), looks)
     }
 }
 
@@ -360,6 +385,10 @@ async fn assert_nothing_is_left(server: &RedisServer, world: &World, purgatory: 
     {
         let dropped = purgatory.drop_placeholder(event_id, coordinate, *commit_oid);
         assert!(dropped.await.unwrap());
+    }
+    // What was releasing, and what was noted of what is served, is taken off by a reconcile.
+    for name in world.coordinates() {
+        purgatory.note_listings(&name, &Listing::default()).await.unwrap();
     }
     for (name, number) in purgatory.dirty(9).await.unwrap() {
         assert!(purgatory.clear_dirty(&name, number).await.unwrap());

@@ -83,6 +83,41 @@ async fn many_events_take_little_more_memory_than_their_json() {
     }
 }
 
+/// What the limits count for an announcement covers what the index of listings takes for it.
+#[tokio::test]
+async fn whom_announcements_list_takes_no_more_memory_than_the_limits_count() {
+    let config = repository_root().join("strfry-config/redis.conf");
+    for settings_of_ours in [vec![], vec![config.to_str().unwrap(), "--appendfsync", "no"]] {
+        let server = RedisServer::start_with(&settings_of_ours).await;
+        let purgatory = Purgatory::connect(&settings(&server.url()), LIMITS).await.unwrap();
+        for name in ["r".to_owned(), "🦀".repeat(63)] {
+            let () = server.ask(&["FLUSHALL"]).await;
+            let owner = Keys::generate();
+            let mut before = (0, 0);
+            for listed_count in [0, 1, 20, 200] {
+                let listed = (0..listed_count).map(|_| Keys::generate().public_key());
+                let hold = Hold {
+                    room: Room::Always,
+                    ..hold(&listing_of(&owner, &name, listed_count, listed), LONG)
+                };
+                assert_eq!(purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+
+                let keys: Vec<String> = server.ask(&["KEYS", "*"]).await;
+                let mut bytes = 64 * keys.len() as u64;
+                for key in &keys {
+                    bytes += server.ask::<u64>(&["MEMORY", "USAGE", key, "SAMPLES", "0"]).await;
+                }
+                let counted: u64 = server.ask(&["GET", "{purgatory}:bytes"]).await;
+                if listed_count == 0 {
+                    before = (bytes, counted);
+                }
+                let [bytes, counted] = [bytes - before.0, counted - before.1];
+                assert!(bytes <= counted, "{listed_count}: {bytes} for {counted}");
+            }
+        }
+    }
+}
+
 /// As Redis comes, without the settings that we ship.
 #[tokio::test]
 async fn a_held_state_takes_little_memory_in_any_redis() {
@@ -264,6 +299,57 @@ async fn a_pr_that_an_earlier_version_holds_counts_is_reconciled_and_gone() {
         let score: Option<String> = server.ask(&["ZSCORE", key, &before]).await;
         assert_eq!(score, None, "{key}");
     }
+}
+
+/// Earlier versions had one for each event and repository.
+#[tokio::test]
+async fn a_placeholder_of_an_earlier_version_is_read_counted_renewed_and_dropped() {
+    let fixture = Fixture::redis().await;
+    let (owner, server) = (Keys::generate(), fixture.server());
+    let place = coordinate(&owner, "repo");
+    let [id, other] = [1, 2].map(|at| state(&owner, at).id);
+    let pusher = std::net::Ipv4Addr::LOCALHOST.into();
+    let put = async |id, commit| {
+        let put = fixture
+            .purgatory
+            .put_placeholder(id, &place, oid(commit), LONG, Some(pusher));
+        put.await.unwrap()
+    };
+    for (id, commit) in [(&id, 'a'), (&other, 'a')] {
+        assert_eq!(put(id, commit).await, PlaceholderOutcome::Recorded);
+        let earlier = format!("{id}:{}:repo", owner.public_key());
+        let tail = format!("{earlier}:{}", oid(commit));
+        let [from, to] = [&tail, &earlier].map(|tail| format!("{{purgatory}}:placeholder:{tail}"));
+        let () = server.ask(&["RENAME", &from, &to]).await;
+        let of_repository = format!("placeholders:{}:repo", owner.public_key());
+        for set in [
+            of_repository.as_str(),
+            "placeholders_from:IP4%20127.0.0.1",
+            "placeholders",
+        ] {
+            let set = format!("{{purgatory}}:{set}");
+            let score: String = server.ask(&["ZSCORE", &set, &tail]).await;
+            assert_eq!(server.ask::<u64>(&["ZREM", &set, &tail]).await, 1);
+            assert_eq!(server.ask::<u64>(&["ZADD", &set, &score, &earlier]).await, 1);
+        }
+    }
+    assert_eq!(fixture.read(&["repo"]).await.placeholders.len(), 2);
+    let full = PlaceholderOutcome::Full(PlaceholderLimit::PlaceholdersPerSource);
+
+    // Another commit for the event is one more, and the same commit is not.
+    assert_eq!(put(&id, 'b').await, full);
+    assert_eq!(put(&id, 'a').await, PlaceholderOutcome::Recorded);
+    let commits = [(id, oid('a')), (other, oid('a'))];
+    let fit = fixture.purgatory.placeholders_fit(&place, &commits, pusher).await;
+    assert_eq!(fit.unwrap(), PlaceholderOutcome::Recorded);
+    fixture.look_at_pull_requests().await;
+    for id in [&id, &other] {
+        assert!(fixture.purgatory.drop_placeholder(id, &place, oid('a')).await.unwrap());
+    }
+    fixture.look_at_pull_requests().await;
+    let left: Vec<String> = server.ask(&["KEYS", "*"]).await;
+    let left: Vec<&String> = left.iter().filter(|key| !KEPT.contains(&key.as_str())).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]

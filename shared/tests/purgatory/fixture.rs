@@ -227,10 +227,23 @@ pub(crate) fn announcement(author: &Keys, created_at: u64) -> Event {
 
 /// An announcement that lists these as maintainers.
 pub(crate) fn listing(author: &Keys, created_at: u64, listed: &[&Keys]) -> Event {
-    let listed: Vec<String> = listed.iter().map(|keys| keys.public_key().to_hex()).collect();
+    let listed = listed.iter().map(|keys| keys.public_key());
+    listing_of(author, "repo", created_at, listed)
+}
+
+/// An announcement of a repository with this name that lists these.
+pub(crate) fn listing_of(
+    author: &Keys,
+    name: &str,
+    created_at: u64,
+    listed: impl IntoIterator<Item = PublicKey>,
+) -> Event {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let listed: Vec<String> = listed.into_iter().map(|key| key.to_hex()).collect();
     let maintainers = ["maintainers"].into_iter().chain(listed.iter().map(String::as_str));
-    EventBuilder::new(Kind::Custom(30617), "")
-        .tag(Tag::parse(["d", "repo"]).unwrap())
+    EventBuilder::new(Kind::Custom(30617), count.to_string())
+        .tag(Tag::parse(["d", name]).unwrap())
         .tag(Tag::parse(maintainers).unwrap())
         .custom_created_at(Timestamp::from_secs(created_at))
         .finalize(author)

@@ -11,6 +11,7 @@ mod differential;
 mod failover;
 mod fields;
 mod fixture;
+mod listings;
 mod on_redis;
 mod operator;
 mod related;

@@ -259,7 +259,7 @@ async fn nothing_overdue_ends_by_itself_while_a_gateway_asks_for_it() {
     let pubkey = author.public_key().to_hex();
     let keys = [
         format!("{{purgatory}}:entry:{}", event.id),
-        format!("{{purgatory}}:placeholder:{}:{pubkey}:repo", event.id),
+        format!("{{purgatory}}:placeholder:{}:{pubkey}:repo:{}", event.id, oid('a')),
         format!("{{purgatory}}:placeholders:{pubkey}:repo"),
     ];
     for key in &keys {
@@ -284,7 +284,7 @@ async fn an_entry_that_vanished_is_read_no_more_and_leaves_the_indices() {
     fixture.purgatory.hold(&hold(&event, 0)).await.unwrap();
     let put = fixture.purgatory.put_placeholder(&event.id, &place, oid('a'), 0, None);
     assert_eq!(put.await.unwrap(), PlaceholderOutcome::Recorded);
-    let tail = format!("{}:{}:repo", event.id, author.public_key().to_hex());
+    let tail = format!("{}:{}:repo:{}", event.id, author.public_key().to_hex(), oid('a'));
     let entry = format!("{{purgatory}}:entry:{}", event.id);
     let placeholder = format!("{{purgatory}}:placeholder:{tail}");
 

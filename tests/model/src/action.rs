@@ -97,7 +97,7 @@ pub enum WorkerStep {
     /// `recover`: holds again what it was releasing when Redis lost everything.
     WriteAgain,
     /// `follow_epoch`: finds another Redis than before, and marks what is held (`mark_held_page.lua`) or on disk; if it
-    /// is empty, it notes whom the relay's announcements list (`note_listings.lua`).
+    /// is empty, it notes whom the relay's announcements list (`note_listings_page.lua`).
     NoticeNewMaster,
 }
 
@@ -124,7 +124,7 @@ pub enum Act {
     Unstage,
     /// `LockedRepository::end_parts`.
     EndParts,
-    /// `note_listings.lua`.
+    /// `note_listings_page.lua`.
     NoteListings,
     /// `clear_dirty.lua`, and lets go of the locks.
     ClearDirty,

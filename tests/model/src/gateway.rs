@@ -154,7 +154,7 @@ fn note_listings(model: &Configuration, state: &mut State) {
     };
     let served = announced.with(scene.announced_throughout());
     for one in scene.listing(Coordinates::BOTH).within(served).iter() {
-        state.redis.note_listing(one, scene.lists(one));
+        state.redis.note_listing(one, scene.lists(one), true);
     }
 }
 

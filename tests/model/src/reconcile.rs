@@ -125,7 +125,7 @@ fn acting(
             dirty[one.index()] = facts.reading.dirty[one.index()];
         }
     } else {
-        (plan.note, plan.take_off) = (Coordinates::NONE, Coordinates::NONE);
+        (plan.note, plan.note_held, plan.take_off) = (Coordinates::NONE, Coordinates::NONE, Coordinates::NONE);
     }
     Acting {
         scope,
@@ -160,7 +160,7 @@ pub fn next_act(acting: &Acting) -> Act {
         Act::Unstage
     } else if plan.ends_parts {
         Act::EndParts
-    } else if !plan.note.with(plan.take_off).is_empty() {
+    } else if !plan.note.with(plan.note_held).with(plan.take_off).is_empty() {
         Act::NoteListings
     } else {
         Act::ClearDirty
@@ -224,9 +224,11 @@ pub fn act(model: &Configuration, state: &mut State, id: GatewayId, act: Act, mu
         }
         Act::NoteListings => {
             let (note, take_off) = (std::mem::take(&mut plan.note), std::mem::take(&mut plan.take_off));
+            let note_held = std::mem::take(&mut plan.note_held);
             let dirty = state.redis.dirty;
-            for one in note.iter() {
-                state.redis.note_listing(one, model.scene.lists(one));
+            for one in note.with(note_held).iter() {
+                let is_served = note.meets(one);
+                state.redis.note_listing(one, model.scene.lists(one), is_served);
             }
             if model.bug == Some(Bug::NotedInSilence) {
                 state.redis.dirty = dirty;

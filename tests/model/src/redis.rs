@@ -62,6 +62,8 @@ pub struct Redis {
     pub placeholders: Coordinates,
     /// Whose announcements are noted to list somebody, so that they are found by whom they list (`listed_by`).
     pub noted: Coordinates,
+    /// Of which of these it is noted that a served one does.
+    pub noted_served: Coordinates,
 }
 
 impl Redis {

@@ -159,14 +159,23 @@ impl Redis {
                 coordinates: entry.coordinates,
                 ..Entry::default()
             },
-            _ => Entry::default(),
+            _ => return self.remove(event),
         };
     }
 
     /// `end_page.lua`.
     pub fn end(&mut self, event: Event) {
         if self.status(event).is_waiting() {
-            *self.entry(event) = Entry::default();
+            self.remove(event);
+        }
+    }
+
+    /// `remove_entry` of `common.lua`: with an announcement that waits, what no served one lists leaves the index.
+    fn remove(&mut self, event: Event) {
+        let removed = std::mem::take(self.entry(event));
+        if event == Event::Announcement && removed.status.is_waiting() {
+            let left = removed.coordinates.without(self.noted_served);
+            self.noted = self.noted.without(left);
         }
     }
 
@@ -174,8 +183,9 @@ impl Redis {
     pub fn delete(&mut self, event: Event) {
         self.gates.add(event);
         if self.status(event) != EntryStatus::Absent {
-            let ended = std::mem::take(self.entry(event));
-            self.mark_dirty(ended.coordinates);
+            let coordinates = self.entries[event.index()].coordinates;
+            self.remove(event);
+            self.mark_dirty(coordinates);
         }
     }
 
@@ -285,14 +295,19 @@ impl Redis {
         self.placeholders = self.placeholders.without(coordinate);
     }
 
-    /// `note_listings.lua`, for an announcement that lists somebody.
-    pub fn note_listing(&mut self, coordinate: Coordinates, listed: Coordinates) {
+    /// `note_listings_page.lua`, for an announcement that lists somebody.
+    pub fn note_listing(&mut self, coordinate: Coordinates, listed: Coordinates, is_served: bool) {
         self.add_listing(coordinate, listed);
+        self.noted_served = match is_served {
+            true => self.noted_served.with(coordinate),
+            false => self.noted_served.without(coordinate),
+        };
     }
 
-    /// `note_listings.lua`, for one that lists nobody.
+    /// `note_listings_page.lua`, for one that lists nobody.
     pub fn take_listing_off(&mut self, coordinate: Coordinates) {
         self.noted = self.noted.without(coordinate);
+        self.noted_served = self.noted_served.without(coordinate);
     }
 
     /// Whoever decides about what is dirty, and has not read the new note, clears no mark.

@@ -28,6 +28,7 @@ use shared::purgatory::Hold;
 use shared::purgatory::HoldOutcome;
 use shared::purgatory::Leased;
 use shared::purgatory::Limits;
+use shared::purgatory::Listing;
 use shared::purgatory::Looked;
 use shared::purgatory::NotedRefusal;
 use shared::purgatory::Purgatory;
@@ -74,6 +75,7 @@ impl RedisCost {
             Fill::Wide,
             Fill::Marks,
             Fill::Related,
+            Fill::Listings,
             Fill::Overdue,
         ] {
             let bench = Bench::start(fill.name()).await?;
@@ -118,6 +120,8 @@ enum Fill {
     Marks,
     /// Related events behind wide PRs.
     Related,
+    /// Announcements of repositories with long and odd names that list as many maintainers as may be.
+    Listings,
     /// Wide PRs and placeholders that are past their deadline.
     Overdue,
 }
@@ -131,6 +135,7 @@ impl Fill {
             Self::Wide => "wide PRs",
             Self::Marks => "marks",
             Self::Related => "related events",
+            Self::Listings => "listings",
             Self::Overdue => "overdue",
         }
     }
@@ -182,6 +187,7 @@ impl Bench {
             Fill::Wide => self.wide().await,
             Fill::Marks => self.marks().await,
             Fill::Related => self.related().await,
+            Fill::Listings => self.listings().await,
             Fill::Overdue => self.overdue().await,
         }
     }
@@ -241,6 +247,72 @@ impl Bench {
         costs.push(self.end("kind 5 with 100 addresses of one repository").await);
         costs.extend(self.release_all(&held[..held.len() / 2]).await?);
         costs.extend(self.vanish_all(&keys).await?);
+        Ok(costs)
+    }
+
+    /// Announces, replaces and ends what lists many.
+    async fn listings(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let mut costs = Vec::new();
+        let author = Keys::generate();
+        let announce = |number: usize, created_at| {
+            let listed = (0..200).map(|_| Keys::generate().public_key().to_hex());
+            let maintainers: Vec<String> = ["maintainers".to_owned()].into_iter().chain(listed).collect();
+            let name = odd_name(number);
+            let event = EventBuilder::new(Kind::Custom(30_617), "")
+                .tags([Tag::parse(["d", &name]).unwrap(), Tag::parse(maintainers).unwrap()])
+                .custom_created_at(Timestamp::from_secs(created_at))
+                .finalize(&author)
+                .unwrap();
+            let at = Coordinate {
+                owner: author.public_key(),
+                identifier: identifier(&name),
+            };
+            Hold {
+                coordinates: [at].into(),
+                room: Room::Always,
+                hold_secs: 0,
+                ..hold(event, &[])
+            }
+        };
+        for (what, created_at) in [("hold", 1), ("replace", 2)] {
+            let holds: Vec<Hold> = (0..100).map(|number| announce(number, created_at)).collect();
+            self.begin().await;
+            let held = self.fill(holds.into_iter()).await?;
+            costs.push(self.end(&format!("{what} {} of them", held.len())).await);
+        }
+        let latest: Vec<Hold> = (0..100).map(|number| announce(number, 3)).collect();
+        let held = self.fill(latest.into_iter()).await?;
+        let coordinates: Vec<Coordinate> = held.iter().flat_map(|hold| hold.coordinates.clone()).collect();
+        self.begin().await;
+        self.purgatory.read(&coordinates.iter().cloned().collect()).await?;
+        costs.push(self.end("read them").await);
+        self.begin().await;
+        for at in &coordinates {
+            let keys = |_| Keys::generate().public_key();
+            let [served, others] = [0..200, 0..200].map(|range| range.map(keys).collect());
+            self.purgatory
+                .note_listings(at, &Listing::new(&served, &others))
+                .await?;
+        }
+        costs.push(self.end("note others").await);
+        let newer: Vec<Hold> = (0..25).map(|number| announce(number, 4)).collect();
+        self.begin().await;
+        let newer = self.fill(newer.into_iter()).await?;
+        costs.push(self.end("replace 25 of which others are noted").await);
+        self.begin().await;
+        for hold in &newer {
+            self.purgatory.expire(&hold.event.id, Expiry::Gone).await?;
+        }
+        costs.push(self.end("expire 25").await);
+        let id = |hold: &Hold| hold.event.id;
+        self.begin().await;
+        self.purgatory.end(&held[25..50].iter().map(id).collect()).await?;
+        costs.push(self.end("end 25").await);
+        self.begin().await;
+        self.delete(&author, held[50..75].iter().map(id).collect(), [].into_iter())
+            .await?;
+        costs.push(self.end("kind 5 with 25 ids").await);
+        costs.extend(self.vanish_all(std::slice::from_ref(&author)).await?);
         Ok(costs)
     }
 

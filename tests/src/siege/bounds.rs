@@ -312,7 +312,7 @@ const PROGRAM_MIB_MAX: u64 = 128;
 const ENTRY_BYTES: u64 = 3 << 10;
 
 /// And for each placeholder.
-const PLACEHOLDER_BYTES: u64 = 1 << 10;
+const PLACEHOLDER_BYTES: u64 = 2 << 10;
 
 /// And for what is kept out after deletions (docs/redis.md).
 const GATES_BYTES: u64 = 16 << 20;

@@ -128,13 +128,15 @@ impl Checker {
                 .arg(format!("{{purgatory}}:entry:{}", staged.event_id))
                 .query_async(&mut redis)
                 .await?;
-            let tail = format!("{}:{}:{}", staged.event_id, staged.owner, staged.identifier);
-            let placeholder: bool = redis::cmd("EXISTS")
-                .arg(format!("{{purgatory}}:placeholder:{tail}"))
+            let repository = format!("{}:{}", staged.owner, staged.identifier);
+            let placeholders: u64 = redis::cmd("ZLEXCOUNT")
+                .arg(format!("{{purgatory}}:placeholders:{repository}"))
+                .arg(format!("[{}:", staged.event_id))
+                .arg(format!("({};", staged.event_id))
                 .query_async(&mut redis)
                 .await?;
-            if !entry && !placeholder {
-                left.push(format!("a commit is staged for {tail}"));
+            if !entry && placeholders == 0 {
+                left.push(format!("a commit is staged for {}:{repository}", staged.event_id));
             }
         }
         Ok(left)

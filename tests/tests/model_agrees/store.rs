@@ -28,6 +28,7 @@ use shared::purgatory::HoldOutcome;
 use shared::purgatory::Lease;
 use shared::purgatory::Leased;
 use shared::purgatory::Limits;
+use shared::purgatory::Listing;
 use shared::purgatory::Looks;
 use shared::purgatory::Purgatory;
 use shared::purgatory::Reading;
@@ -58,6 +59,7 @@ enum Operation {
     PutPlaceholder(Coordinates),
     DropPlaceholder(Coordinates),
     NoteListing(Coordinates),
+    NoteHeldListing(Coordinates),
     TakeListingOff(Coordinates),
     TimePasses(u64),
 }
@@ -97,7 +99,8 @@ fn draw(draws: &mut Draws) -> Operation {
         36 => Operation::PutPlaceholder(one),
         37 => Operation::DropPlaceholder(one),
         38 => Operation::TimePasses(LEASE_SECS),
-        39..=40 => Operation::NoteListing(one),
+        39 => Operation::NoteListing(one),
+        40 => Operation::NoteHeldListing(one),
         41..=42 => Operation::TakeListingOff(one),
         _ => Operation::TimePasses(HOLD_SECS),
     }
@@ -225,7 +228,11 @@ impl<'w> Walk<'w> {
             Operation::DropPlaceholder(one) => redis.drop_placeholder(one),
             Operation::NoteListing(one) => match scene.lists(one) {
                 Coordinates::NONE => redis.take_listing_off(one),
-                listed => redis.note_listing(one, listed),
+                listed => redis.note_listing(one, listed, true),
+            },
+            Operation::NoteHeldListing(one) => match scene.lists(one) {
+                Coordinates::NONE => redis.take_listing_off(one),
+                listed => redis.note_listing(one, listed, false),
             },
             Operation::TakeListingOff(one) => redis.take_listing_off(one),
             Operation::TimePasses(_) => {}
@@ -294,16 +301,17 @@ impl<'w> Walk<'w> {
                 let dropped = purgatory.drop_placeholder(&old.event_id, &old.coordinate, old.commit_oid);
                 dropped.await.unwrap();
             }
-            Operation::NoteListing(one) => self.note_listing(one, &world.listed(one)).await,
-            Operation::TakeListingOff(one) => self.note_listing(one, &BTreeSet::new()).await,
+            Operation::NoteListing(one) => self.note_listing(one, &world.listed(one), &BTreeSet::new()).await,
+            Operation::NoteHeldListing(one) => self.note_listing(one, &BTreeSet::new(), &world.listed(one)).await,
+            Operation::TakeListingOff(one) => self.note_listing(one, &BTreeSet::new(), &BTreeSet::new()).await,
             Operation::TimePasses(_) => {}
         }
         Returned::Nothing
     }
 
-    async fn note_listing(&self, one: Coordinates, listed: &BTreeSet<PublicKey>) {
-        let coordinate = self.world.coordinate(one);
-        self.purgatory.note_listings(coordinate, listed, true).await.unwrap();
+    async fn note_listing(&self, one: Coordinates, served: &BTreeSet<PublicKey>, held: &BTreeSet<PublicKey>) {
+        let (coordinate, listing) = (self.world.coordinate(one), Listing::new(served, held));
+        self.purgatory.note_listings(coordinate, &listing).await.unwrap();
     }
 
     async fn read(&mut self) {

@@ -273,9 +273,12 @@ impl World {
         let placeholders = facts.reading.placeholders.within(covered).iter();
         let mut listed_by = self.listed_by(facts.reading.noted);
         listed_by.retain(|listed, _| self.model_coordinates([listed]).meets(covered));
+        let noted = facts.reading.noted.within(covered).iter();
+        let noted = noted.map(|one| (self.coordinate(one).clone(), self.listed(one).len()));
         let reading = Reading {
             now: NOW,
             listed_by,
+            noted: noted.collect(),
             entries: known().filter_map(|event| self.entry(event, &facts.reading)).collect(),
             placeholders: placeholders.map(|one| self.placeholder(one, NOW + 100)).collect(),
             ..Reading::default()
@@ -461,7 +464,10 @@ impl World {
         }
         let (note, take_off): (Vec<_>, Vec<_>) = listings_to_note(facts, plan)
             .into_iter()
-            .partition(|(_, listing)| !listing.keys.is_empty());
+            .partition(|(_, listing)| listing.keys().next().is_some());
+        let (note, note_held): (Vec<_>, Vec<_>) = note
+            .into_iter()
+            .partition(|(_, listing)| listing.of_kinds()[1].is_empty());
         let at = |coordinate: &Coordinate| self.model_coordinates([coordinate]);
         let all =
             |coordinates: &mut dyn Iterator<Item = Coordinates>| coordinates.fold(Coordinates::NONE, Coordinates::with);
@@ -490,6 +496,7 @@ impl World {
             relies_on: self.model_coordinates(&plan.relies_on),
             widen: self.model_coordinates(&plan.also_lock),
             note: self.model_coordinates(note.iter().map(|(at, _)| at)),
+            note_held: self.model_coordinates(note_held.iter().map(|(at, _)| at)),
             take_off: self.model_coordinates(take_off.iter().map(|(at, _)| at)),
         }
     }

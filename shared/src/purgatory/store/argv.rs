@@ -146,13 +146,6 @@ impl Argv {
             .arg(serde_json::Value::from_iter(addresses))
     }
 
-    /// Whom the announcements of a coordinate list, and whether one of these is served.
-    pub(super) fn listing(self, coordinate: &Coordinate, lists: &BTreeSet<PublicKey>, is_served: bool) -> Self {
-        self.arg(coordinate)
-            .arg(u8::from(!is_served))
-            .arg(json(lists.iter().take(LISTED_MAX)))
-    }
-
     pub(super) fn notes(self, notes: &[(&EventId, &String)]) -> Self {
         let add = |argv: Self, (event_id, text): &(&EventId, &String)| argv.arg(event_id).arg(text);
         notes.iter().fold(self, add)

@@ -43,7 +43,7 @@ type RawReading = (
     u64,
     String,
     Vec<(String, u64)>,
-    Vec<(String, Vec<String>)>,
+    Vec<(String, Vec<String>, usize)>,
     Vec<[String; 10]>,
     Vec<[String; 4]>,
     usize,
@@ -72,12 +72,14 @@ type RawMarked = (Vec<(usize, u64)>, Vec<usize>);
 
 /// Reads the answer of `read_page.lua`: one page, and where the next one begins.
 pub(super) fn reading_page(raw: RawReading) -> Result<(Reading, ReadingCursor), Malformed> {
-    let (now, last_lease, dirty, listed_by, entries, placeholders, place, index, last) = raw;
+    let (now, last_lease, dirty, listings, entries, placeholders, place, index, last) = raw;
+    let listings = listings.into_iter().map(listing_of).collect::<Result<Vec<_>, _>>()?;
     let page = Reading {
         now,
         last_lease,
         dirty: dirty_numbers(dirty)?.into_iter().collect(),
-        listed_by: listed_by.into_iter().map(listing_of).collect::<Result<_, _>>()?,
+        noted: listings.iter().map(|(at, _, noted)| (at.clone(), *noted)).collect(),
+        listed_by: listings.into_iter().map(|(at, owners, _)| (at, owners)).collect(),
         entries: entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?,
         placeholders: placeholders
             .into_iter()
@@ -302,10 +304,12 @@ fn coordinate(of: &str, text: &str) -> Result<Coordinate, Malformed> {
     text.parse().map_err(|_| malformed(of, "coordinate", text))
 }
 
-fn listing_of((text, pubkeys): (String, Vec<String>)) -> Result<(Coordinate, BTreeSet<PublicKey>), Malformed> {
+fn listing_of(
+    (text, pubkeys, noted): (String, Vec<String>, usize),
+) -> Result<(Coordinate, BTreeSet<PublicKey>, usize), Malformed> {
     let pubkey = |text: String| parse_pubkey(&text).ok_or_else(|| malformed("a listing", "pubkey", text));
     let pubkeys = pubkeys.into_iter().map(pubkey).collect::<Result<_, _>>()?;
-    Ok((coordinate("a listing", &text)?, pubkeys))
+    Ok((coordinate("a listing", &text)?, pubkeys, noted))
 }
 
 /// Reads the answer of `listing.lua`.

@@ -42,7 +42,7 @@ const SCRIPT_KEYS: [(&str, &str); 36] = [
     ("source_bytes", "{purgatory}:source_bytes:<encoded source>"),
     (
         "placeholder",
-        "{purgatory}:placeholder:<event-id>:<pubkey>:<encoded identifier>",
+        "{purgatory}:placeholder:<event-id>:<pubkey>:<encoded identifier>:<commit>",
     ),
     (
         "placeholders_of",
@@ -143,6 +143,11 @@ const SCANNED_MAX: u64 = 200;
 /// noted.
 pub(super) const LISTED_MAX: usize = crate::rules::MEMBERS_MAX;
 
+/// What the limits on held events count for each pubkey that an announcement lists, and twice its encoded identifier
+/// beside that: what a key with one member takes of Redis, or of the gateway's memory, and the other member that leads
+/// back to it.
+const LISTING_BYTES: usize = 1 << 10;
+
 /// Returns what every script call declares as KEYS: the names that do not depend on the call.
 pub(super) fn fixed() -> Vec<&'static str> {
     let names = SCRIPT_KEYS.iter().map(|(_, form)| *form);
@@ -166,7 +171,7 @@ pub(super) fn lua_table() -> String {
          behind_max = {BEHIND_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, behind_share_max = {BEHIND_SHARE_MAX}, \
          after_max = {AFTER_MAX}, \
          refusals_max = {REFUSALS_MAX}, refusals_secs = {REFUSALS_SECS}, \
-         listing_max = {}, listed_max = {LISTED_MAX} }}",
+         listing_max = {}, listed_max = {LISTED_MAX}, listing_bytes = {LISTING_BYTES} }}",
         names.collect::<String>(),
         Reading::LISTED_BY_MAX
     )

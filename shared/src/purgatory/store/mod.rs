@@ -49,6 +49,7 @@ use crate::purgatory::inventory::InventoryCounts;
 use crate::purgatory::inventory::InventoryIndex;
 use crate::purgatory::inventory::InventoryPage;
 use crate::purgatory::limits::Limits;
+use crate::purgatory::listing::Listing;
 use crate::purgatory::looks::Looked;
 use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
@@ -219,9 +220,8 @@ operations! {
     fn note_waiting_page(notes: &[(&EventId, &String)]) -> () =
         ("record what events wait for", |argv| argv.notes(notes), |_: u64| Ok(()));
 
-    /// Records a commit that was pushed before its event, in place of an earlier one for the same event and repository.
-    /// It counts for the address of its `pusher`, if that is known. Raises no dirty number: the push does, once the
-    /// objects are there too.
+    /// Records a commit that was pushed before its event, beside other commits for it. It counts for the address of its
+    /// `pusher`, if that is known. Raises no dirty number: the push does, once the objects are there too.
     pub fn put_placeholder(
         event_id: &EventId,
         coordinate: &Coordinate,
@@ -234,18 +234,20 @@ operations! {
              .replicated(),
          decode::placeholder_outcome);
 
-    /// Returns what [`put_placeholder`](Self::put_placeholder) would for all of these events, at most as many as one
-    /// push may name; records nothing.
+    /// Returns what [`put_placeholder`](Self::put_placeholder) would for all of these events and their commits, at most
+    /// as many as one push may name; records nothing.
     pub fn placeholders_fit(
         coordinate: &Coordinate,
-        event_ids: &BTreeSet<EventId>,
+        commits: &[(EventId, Oid)],
         pusher: IpAddr
     ) -> PlaceholderOutcome =
         ("look for places of placeholders",
-         |argv| argv.arg(coordinate).placeholders_max(Some(pusher)).args(event_ids),
+         |argv| commits.iter().fold(
+             argv.arg(coordinate).placeholders_max(Some(pusher)),
+             |argv, (event_id, commit_oid)| argv.arg(event_id).arg(commit_oid)),
          decode::placeholder_outcome);
 
-    /// Removes a placeholder, and returns whether it did: not if it has another commit by now.
+    /// Removes the placeholder of a commit, and returns whether it did: not if there is none.
     pub fn drop_placeholder(event_id: &EventId, coordinate: &Coordinate, commit_oid: Oid) -> bool =
         ("drop a placeholder", |argv| argv.placeholder(event_id, coordinate, commit_oid), Ok);
 
@@ -258,10 +260,11 @@ operations! {
     pub fn begin_epoch(found: &Epoch) -> String =
         ("begin an epoch", |argv| argv.arg(&found.name), Ok);
 
-    /// Records whom the announcements of a coordinate list as maintainers, in place of the previous record; one of them
-    /// `is_served`, or all are held. Returns how many are not listed any more.
-    pub fn note_listings(coordinate: &Coordinate, lists: &BTreeSet<PublicKey>, is_served: bool) -> usize =
-        ("index the maintainers of an announcement", |argv| argv.listing(coordinate, lists, is_served), Ok);
+    /// Records whom the announcements of a coordinate list, in place of one page of the previous record.
+    fn note_listings_page(coordinate: &Coordinate, listing: &Listing) -> usize =
+        ("index the maintainers of an announcement",
+         |argv| listing.of_kinds().into_iter().fold(argv.arg(coordinate), Argv::json),
+         Ok);
 
     /// Returns the repositories whose announcements, held or served, list the owner of one of these coordinates, with
     /// the same identifier, as maintainer: at most `count_max`, of each coordinate those with a served one first.

@@ -12,6 +12,7 @@ use super::DirtyIndex;
 use super::Purgatory;
 use super::decode::ReadingCursor;
 use super::error::PurgatoryError;
+use super::keys::LISTED_MAX;
 use super::keys::PAGE_MAX;
 use super::pages::ENTRIES_MAX;
 use super::pages::IDS_MAX;
@@ -24,6 +25,7 @@ use crate::nip34::Coordinate;
 use crate::purgatory::entry::Entry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::HoldOutcome;
+use crate::purgatory::listing::Listing;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Reading;
 use crate::purgatory::refusal::NotedRefusal;
@@ -336,6 +338,22 @@ impl Purgatory {
             self.note_waiting_page(page).await?;
         }
         Ok(())
+    }
+
+    /// Records whom the announcements of a coordinate list as maintainers, in place of the previous record, and returns
+    /// how many are not listed any more.
+    ///
+    /// # Errors
+    /// As for all operations; the first may have been recorded then.
+    pub async fn note_listings(&self, coordinate: &Coordinate, listing: &Listing) -> Result<usize, PurgatoryError> {
+        let mut all = 0;
+        loop {
+            let gone = self.note_listings_page(coordinate, listing).await?;
+            all += gone;
+            if gone < LISTED_MAX {
+                return Ok(all);
+            }
+        }
     }
 
     /// Returns the latest refusals, and when each was, the last first: at most about `count_max`.

@@ -11,63 +11,48 @@ use super::plan::Plan;
 use crate::nip34::Announcement;
 use crate::nip34::Coordinate;
 use crate::purgatory::Expiry;
+use crate::purgatory::Listing;
 use crate::purgatory::Reading;
 use crate::rules::Facts;
 use crate::rules::Known;
 
-/// Whom the announcements of a repository list.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listing {
-    /// The keys.
-    pub keys: BTreeSet<PublicKey>,
-    /// Whether one of the announcements is served, or is to be.
-    pub is_served: bool,
-}
-
 /// Returns the listings that differ from the index, of the coordinates that were read, and those of announcements that
-/// are released.
+/// are released, or end: with these more may have left the index than they alone list.
 pub fn listings_to_note(facts: &Facts, plan: &Plan) -> BTreeMap<Coordinate, Listing> {
     let gone = plan.expired.iter().filter(|(_, expiry)| *expiry == Expiry::Gone);
     let gone: BTreeSet<&EventId> = gone.map(|(id, _)| id).chain(&plan.ended).collect();
-    let mut listings: BTreeMap<&Coordinate, Listing> = BTreeMap::new();
     let mut changed: BTreeSet<&Coordinate> = BTreeSet::new();
+    let mut lists: BTreeMap<&Coordinate, [BTreeSet<PublicKey>; 2]> = BTreeMap::new();
     for known in &facts.announcements {
         let (announcement, id) = (&known.item, &known.item.revision.event_id);
-        if gone.contains(id) || announcement.roles.listed.is_empty() {
+        if announcement.roles.listed.is_empty() {
             continue;
         }
-        let listing = listings.entry(&announcement.coordinate).or_default();
-        listing.keys.extend(&announcement.roles.listed);
-        listing.is_served |= known.status.counts_as_served() || plan.releases(id);
-        if plan.releases(id) {
+        if gone.contains(id) || plan.releases(id) {
             changed.insert(&announcement.coordinate);
         }
+        if !gone.contains(id) {
+            let is_served = known.status.counts_as_served() || plan.releases(id);
+            let of_kind = &mut lists.entry(&announcement.coordinate).or_default()[usize::from(!is_served)];
+            of_kind.extend(&announcement.roles.listed);
+        }
     }
-    let lists = |coordinate: &Coordinate, key: &PublicKey| {
-        let listing = listings.get(coordinate);
-        listing.is_some_and(|listing| listing.keys.contains(key))
+    let listings = lists
+        .into_iter()
+        .map(|(at, [served, held])| (at, Listing::new(&served, &held)));
+    let mut listings: BTreeMap<&Coordinate, Listing> = listings.collect();
+    let is_missing = |at: &Coordinate, key: &PublicKey| {
+        let listed = at.of(*key);
+        let noted = facts.listed_by.get(&listed);
+        let is_noted = noted.is_some_and(|owners| owners.contains(&at.owner) || owners.len() >= Reading::LISTED_BY_MAX);
+        facts.covered.coordinates.contains(&listed) && !is_noted
     };
-    for coordinate in &facts.covered.coordinates {
-        let noted = facts.listed_by.get(coordinate);
-        let stale = noted.into_iter().flatten().filter_map(|owner| {
-            let listing = facts.covered.coordinates.get(&coordinate.of(*owner))?;
-            (!lists(listing, &coordinate.owner)).then_some(listing)
-        });
-        changed.extend(stale);
-    }
-    for (listing, keys) in listings
-        .iter()
-        .map(|(coordinate, listing)| (*coordinate, &listing.keys))
-    {
-        let is_missing = keys.iter().any(|key| {
-            let listed = listing.of(*key);
-            let noted = facts.listed_by.get(&listed);
-            let is_noted =
-                noted.is_some_and(|owners| owners.contains(&listing.owner) || owners.len() >= Reading::LISTED_BY_MAX);
-            facts.covered.coordinates.contains(&listed) && !is_noted
-        });
-        if is_missing {
-            changed.insert(listing);
+    for at in &facts.covered.coordinates {
+        let noted = facts.noted.get(at).copied().unwrap_or_default();
+        let mut keys = listings.get(at).into_iter().flat_map(Listing::keys);
+        // Where as many are noted as are listed, another key is noted in place of one that is missing.
+        if keys.clone().count() != noted || keys.any(|key| is_missing(at, key)) {
+            changed.insert(at);
         }
     }
     // Of these not everybody whom they list may be known.
@@ -77,12 +62,7 @@ pub fn listings_to_note(facts: &Facts, plan: &Plan) -> BTreeMap<Coordinate, List
     }
     let changed = changed.into_iter();
     changed
-        .map(|coordinate| {
-            (
-                coordinate.clone(),
-                listings.get(coordinate).cloned().unwrap_or_default(),
-            )
-        })
+        .map(|at| (at.clone(), listings.remove(at).unwrap_or_default()))
         .collect()
 }
 
@@ -99,13 +79,19 @@ mod tests {
     use crate::rules::facts::tests::pubkey;
     use crate::rules::plan;
 
-    fn to_note(scene: Scene, noted: &[(u8, &[u8])]) -> Vec<(u8, Vec<u8>, bool)> {
+    /// Returns whose listings are noted anew, and whom they list, served and held.
+    fn to_note(scene: Scene, noted: &[(u8, &[u8])]) -> Vec<(u8, Vec<u8>, Vec<u8>)> {
         let mut facts = scene.facts();
         let noted = noted.iter().map(|(listed, owners)| {
             let owners = owners.iter().map(|owner| pubkey(*owner)).collect();
             (coordinate(*listed, "r"), owners)
         });
         facts.listed_by = noted.collect();
+        for (listed, owners) in &facts.listed_by {
+            for owner in owners {
+                *facts.noted.entry(listed.of(*owner)).or_default() += 1;
+            }
+        }
         let number = |key: &PublicKey| (1..9).find(|n| pubkey(*n) == *key).unwrap();
         let settings = PlanSettings {
             sleep_secs: 0,
@@ -113,8 +99,8 @@ mod tests {
         };
         let listings = listings_to_note(&facts, &plan(&facts, &Disk::default(), &settings));
         let rows = listings.iter().map(|(at, listing)| {
-            let keys = listing.keys.iter().map(number).collect();
-            (number(&at.owner), keys, listing.is_served)
+            let [served, held] = listing.of_kinds().map(|keys| keys.iter().map(number).collect());
+            (number(&at.owner), served, held)
         });
         rows.collect()
     }
@@ -134,25 +120,37 @@ mod tests {
                 "it is not",
                 Scene::default().served([listing.clone()]),
                 &[],
-                vec![(1, vec![2], true)],
+                vec![(1, vec![2], vec![])],
             ),
             (
                 "a held one is not",
                 Scene::default().held([listing.clone()]),
                 &[],
-                vec![(1, vec![2], false)],
+                vec![(1, vec![], vec![2])],
             ),
             (
                 "it does not list any more",
-                Scene::default().served([alone]),
+                Scene::default().served([alone.clone()]),
                 &[(2, &[1])],
-                vec![(1, vec![], false)],
+                vec![(1, vec![], vec![])],
+            ),
+            (
+                "nor does it list one who was not read",
+                Scene::default().served([alone]),
+                &[(8, &[1])],
+                vec![(1, vec![], vec![])],
+            ),
+            (
+                "another is noted",
+                Scene::default().served([listing.clone()]),
+                &[(8, &[1])],
+                vec![(1, vec![2], vec![])],
             ),
             (
                 "it has expired",
                 Scene::default().held_until(NOW, [listing]),
                 &[(2, &[1])],
-                vec![(1, vec![], false)],
+                vec![(1, vec![], vec![])],
             ),
         ] {
             assert_eq!(to_note(scene, noted), expected, "{story}");

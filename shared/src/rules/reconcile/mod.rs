@@ -30,7 +30,6 @@ use crate::purgatory::Expiry;
 
 pub(super) use alignment::head_for;
 pub use extensions::announcements_to_extend;
-pub use listings::Listing;
 pub use listings::listings_to_note;
 pub use plan::Alignment;
 pub use plan::Installation;
@@ -771,6 +770,28 @@ mod tests {
         assert_eq!(plan.placeholders_ended.len(), 1);
         assert!(plan.releases.is_empty());
         assert!(plan.waiting.contains_key(&request.id));
+    }
+
+    #[test]
+    fn of_several_commits_for_an_event_each_stays_until_it_comes() {
+        let request = pull_request_event(3, &coordinate(1, "r"), 'c');
+        let mut disk = disk(MAIN_A, "");
+        disk.staged.extend(['c', 'd'].map(|commit| staged(request.id, commit)));
+        let awaited = || {
+            let scene = Scene::default().served([own(), state_event(1, "r", 5, MAIN_A)]);
+            let scene = scene.placeholder(request.id, coordinate(1, "r"), 'c', NOW + 100);
+            scene.placeholder(request.id, coordinate(1, "r"), 'd', NOW + 100)
+        };
+
+        let before = plan_for(awaited(), &disk);
+        let plan = plan_for(awaited().held([request.clone()]), &disk);
+
+        assert!(
+            before.unstage.is_empty() && before.placeholders_ended.is_empty(),
+            "{before:?}"
+        );
+        assert_eq!(plan.placeholders_ended.len(), 2);
+        assert_eq!(plan.releases.len(), 1, "{plan:?}");
     }
 
     #[test]

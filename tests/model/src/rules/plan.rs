@@ -34,8 +34,10 @@ pub struct Plan {
     pub relies_on: Coordinates,
     /// Those that must be reconciled together with these before a PR can expire.
     pub widen: Coordinates,
-    /// Whose announcements list somebody, and that is not noted.
+    /// Whose served announcements list somebody, and that is not noted.
     pub note: Coordinates,
+    /// The same of held ones.
+    pub note_held: Coordinates,
     /// Of whom it is noted, and their announcements list nobody any more.
     pub take_off: Coordinates,
 }

@@ -154,12 +154,17 @@ fn plan_listings(model: &Configuration, facts: &Facts, plan: &mut Plan) {
         let is_gone = is_announcement
             && (plan.ended.has(Event::Announcement)
                 || plan.expired.has(Event::Announcement) && status == EventStatus::Asleep);
-        let lists = !listed.is_empty() && status != EventStatus::Unknown && !is_gone;
+        let is_known = !listed.is_empty() && status != EventStatus::Unknown;
+        let lists = is_known && !is_gone;
         let is_released = is_announcement && plan.releases.has(Event::Announcement);
         let is_noted = facts.reading.noted.meets(one);
-        if lists && (is_released || listed.meets(facts.covered) && !is_noted) {
-            plan.note = plan.note.with(one);
-        } else if !lists && is_noted && listed.meets(facts.covered) {
+        if lists && (is_released || !is_noted) {
+            let note = match is_released || status.counts_as_served() {
+                true => &mut plan.note,
+                false => &mut plan.note_held,
+            };
+            *note = note.with(one);
+        } else if !lists && (is_noted || is_known) {
             plan.take_off = plan.take_off.with(one);
         }
     }

@@ -61,6 +61,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         prepare: |attacker| Box::pin(announcements(attacker)),
     },
     Attack {
+        name: "listings",
+        does: "announces repositories with long names, each with 200 maintainers, and others with each newer announcement",
+        costs: "14 KB each",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(listings(attacker)),
+    },
+    Attack {
         name: "notes",
         does: "sends notes of 200 KB, one after the other",
         costs: "200 KB each",
@@ -162,6 +170,23 @@ async fn announcements(attacker: Attacker) -> Assault {
     repeating(attacker, move |number| {
         let owner = &keys[number as usize % keys.len()];
         announcer.announcement(owner, &format!("flood-{number}"), now(), &[])
+    })
+}
+
+#[expect(clippy::unused_async, reason = "nothing has to be prepared")]
+async fn listings(attacker: Attacker) -> Assault {
+    let announcer = attacker.clone();
+    let keys: Vec<Keys> = (0..8).map(|_| Keys::generate()).collect();
+    let first = now() - 100_000;
+    repeating(attacker, move |number| {
+        // As many as an address may have held, and then the same ones again.
+        let place = number % 200;
+        // Of the most bytes that a key may have of it.
+        let identifier = format!("{place:03}{}", "🦀".repeat(63));
+        let maintainers: Vec<String> = (0..200).map(|_| random_id()).collect();
+        let maintainers = [vec!["maintainers".to_owned()], maintainers].concat();
+        let owner = &keys[place as usize % keys.len()];
+        announcer.announcement(owner, &identifier, first + number, &[maintainers])
     })
 }
 

@@ -21,6 +21,7 @@ use crate::fixture::redis;
 in_both_worlds!(
     the_event_comes_first,
     the_push_comes_first,
+    a_strangers_push_of_another_commit_removes_nothing,
     a_wrong_commit_is_gone_when_the_event_comes,
     a_pull_request_waits_for_its_repository,
     a_served_pull_request_is_pushed_to_another_repository_of_its,
@@ -98,6 +99,27 @@ async fn the_push_comes_first(kind: Kind) {
         [("refs/heads/main".to_owned(), served.commit.clone())],
         "branches are as they were"
     );
+}
+
+/// Who had read the event elsewhere pushed another commit to its ref, and the pusher's own went, which had been
+/// answered `ok`.
+async fn a_strangers_push_of_another_commit_removes_nothing(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let offered = served.git.commit("offer").await;
+    let event = served.repository.pull_request(&Keys::generate(), &offered);
+    let name = pull_request_ref(&event);
+    let wrong = served.git.commit("wrong").await;
+
+    for commit in [&offered, &wrong] {
+        let pushed = served.git.push(&served.url, &[&format!("{commit}:{name}")]).await;
+        pushed.expect_ok();
+    }
+    assert_eq!(nostr.send(&event).await, held());
+
+    eventually("the event is served", async || nostr.serves(&event).await).await;
+    assert_eq!(seen(&served, &name).await, Some(offered));
 }
 
 async fn a_wrong_commit_is_gone_when_the_event_comes(kind: Kind) {

@@ -83,6 +83,11 @@ local function is_enough()
   return touched >= K.page_max
 end
 
+-- As many pubkeys in the index of listings cost about as much as one entry.
+local function touch_listings(pubkeys)
+  touched = touched + math.ceil(#pubkeys / 8)
+end
+
 -- Adds texts to a list that has each once, and as a key too.
 local function add_all(list, more)
   for _, text in ipairs(more) do
@@ -139,7 +144,9 @@ local function set_event(id, entry, event, coordinates, ...)
   local head = event_head(id, entry.author, entry.created_at, entry.kind)
   local is_cut = #event <= K.cut_bytes_max and string.sub(event, 1, #head) == head
   local rest = is_cut and '{' .. string.sub(event, #head + 1)
-  set_fields(id, 'event', rest or event, 'bytes', rest and decimal(#event) or '', 'kind', entry.kind,
+  local is_more_counted = entry.bytes and entry.bytes ~= decimal(#event)
+  set_fields(id, 'event', rest or event, 'kind', entry.kind,
+    'bytes', is_more_counted and entry.bytes or rest and decimal(#event) or '',
     'author', is_owners and '' or entry.author, 'coordinates', coordinates, 'created_at', entry.created_at, ...)
 end
 
@@ -165,7 +172,7 @@ local function set_releasing_after(id, after)
   redis.call('PERSIST', K.entry .. id)
 end
 
--- Bytes of the JSON of an event, as text. The field is not there where the JSON is whole.
+-- Bytes of an event that the limits count, as text. The field is not there where these are the JSON, which is whole.
 local function event_bytes(id)
   return redis.call('HGET', K.entry .. id, 'bytes') or decimal(redis.call('HSTRLEN', K.entry .. id, 'event'))
 end
@@ -602,10 +609,34 @@ local function release_behind(id)
   redis.call('DEL', K.behind .. id)
 end
 
+-- Takes off the index of listings whom the announcements of `coordinate` do not list any more: those whom a served one has
+-- listed only if `is_exact`, and then all get their rank anew. `listed` has the ranks of those that stay, by pubkey. Returns how
+-- many were taken off, of a page of them.
+local function take_listings_off(coordinate, listed, is_exact)
+  local noted, gone = K.lists .. in_key(coordinate), 0
+  local owner, identifier = string.sub(coordinate, 7, 70), string.sub(in_key(coordinate), 66)
+  local pubkeys = redis.call('ZRANGE', noted, '-', '+', 'BYLEX', 'LIMIT', 0, 2 * K.listed_max)
+  touch_listings(pubkeys)
+  for _, pubkey in ipairs(pubkeys) do
+    local key = K.listed_by .. pubkey .. ':' .. identifier
+    if listed[pubkey] then
+      if is_exact then
+        redis.call('ZADD', key, listed[pubkey], owner)
+      end
+    elseif is_exact or redis.call('ZSCORE', key, owner) ~= '0' then
+      redis.call('ZREM', noted, pubkey)
+      redis.call('ZREM', key, owner)
+      gone = gone + 1
+    end
+  end
+  return gone
+end
+
 -- Removes one entry. The number of the last lease rises: whoever has asked the relay before, and reads the purgatory after, may
 -- have missed it in both. A gateway removes what is staged for a PR with it; of one that is served it went when the
--- commit was installed, but in other repositories it may still be needed.
-local function remove_alone(id, entry, is_served)
+-- commit was installed, but in other repositories it may still be needed. With an announcement that waited, what it alone has
+-- listed leaves the index, but for the pubkeys that are `listed` by another in its place; a reconcile notes what others list too.
+local function remove_alone(id, entry, is_served, listed)
   for _, other in ipairs(is_related(entry) and entry.after or {}) do
     redis.call('ZREM', K.behind .. other, entry.author .. ':' .. id)
   end
@@ -631,10 +662,13 @@ local function remove_alone(id, entry, is_served)
   if is_pull_request(entry) and not (is_served and #entry.coordinates == 1) then
     ask_for_look(id, entry.coordinates)
   end
+  if entry.kind == '30617' and is_waiting(entry) then
+    take_listings_off(entry.coordinates[1], listed or {})
+  end
 end
 
 -- Removes an entry, and what waits behind it and nothing else. Nothing waits behind these (hold_entry.lua).
-local function remove_entry(id, entry, is_served)
+local function remove_entry(id, entry, is_served, listed)
   for _, other in ipairs(ids_behind(id)) do
     local related = find_entry(other)
     if related and is_waiting(related) then
@@ -648,7 +682,7 @@ local function remove_entry(id, entry, is_served)
     end
   end
   redis.call('DEL', K.behind .. id)
-  remove_alone(id, entry, is_served)
+  remove_alone(id, entry, is_served, listed)
 end
 
 -- Holds an entry at least until `deadline`; a sleeping one wakes with just that deadline, and its coordinates are added
@@ -749,6 +783,22 @@ local function placeholders_full(added, coordinate, source_group, max, of_reposi
   return nil
 end
 
+-- The tails that the placeholder of a commit may have: earlier versions had one for each event and repository, whatever the commit.
+local function placeholder_tails(event_id, coordinate, commit_oid)
+  local earlier = event_id .. ':' .. in_key(coordinate)
+  return { earlier .. ':' .. commit_oid, earlier }
+end
+
+-- Returns the tail of the placeholder of a commit; nil: there is none.
+local function find_placeholder(event_id, coordinate, commit_oid)
+  for _, tail in ipairs(placeholder_tails(event_id, coordinate, commit_oid)) do
+    if redis.call('HGET', K.placeholder .. tail, 'commit_oid') == commit_oid then
+      return tail
+    end
+  end
+  return nil
+end
+
 local function remove_placeholder(tail, coordinate)
   local source_group = redis.call('HGET', K.placeholder .. tail, 'source_group')
   if source_group then
@@ -760,12 +810,13 @@ local function remove_placeholder(tail, coordinate)
 end
 
 -- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds
--- the repository by it (note_listings.lua takes them off again). Those who list with a low `rank` are found first.
+-- the repository by it (`take_listings_off` is the other way). Those who list with a low `rank` are found first.
 -- Whoever is deciding now has not found what is new: of these coordinates those that are dirty are added to `dirty`, and of
 -- those that have PRs to reconcile, all are reconciled, so that their marks outlast that decision.
 local function add_listings(coordinate, pubkeys, rank, dirty)
-  local owner, identifier = string.sub(coordinate, 7, 70), encode(string.sub(coordinate, 72))
+  local owner, identifier = string.sub(coordinate, 7, 70), string.sub(in_key(coordinate), 66)
   local concerned = {}
+  touch_listings(pubkeys)
   for _, pubkey in ipairs(pubkeys) do
     if redis.call('ZADD', K.listed_by .. pubkey .. ':' .. identifier, 'NX', rank, owner) == 1 then
       add_all(concerned, { coordinate, '30617:' .. pubkey .. string.sub(coordinate, 71) })

@@ -15,7 +15,8 @@
 --          "full:entries" | "full:bytes" | "full:behind" | "absent": what a related event refers to is not here, or may have
 --          left since it was looked for.
 --          All but the first two changed nothing.
--- Cost: O(coordinates), at most 16, and for each of a page of ids to extend, and of at most 200 pubkeys; of a related event
+-- Cost: O(coordinates), at most 16, and for each of a page of ids to extend, and of at most 200 pubkeys and the 400 that are
+--       noted of the announcements before; of a related event
 --       O(100 ids), and O(K.after_max) for each of at most K.behind_max that wait behind it.
 -- Errors: OOM (Redis is at maxmemory).
 
@@ -26,9 +27,15 @@ local entry = {
   author = ARGV[4],
   created_at = ARGV[5],
   coordinates = cjson.decode(ARGV[6]),
-  bytes = decimal(#ARGV[2]),
   source_group = ARGV[9],
 }
+-- What the limits count: its JSON, and what the index of listings takes for it.
+local listed, bytes = {}, #ARGV[2]
+if entry.kind == '30617' then
+  add_all(listed, cjson.decode(ARGV[20]))
+  bytes = bytes + #listed * (K.listing_bytes + 2 * #own_prefix(entry.coordinates[1]))
+end
+entry.bytes = decimal(bytes)
 local deadline = NOW + tonumber(ARGV[8])
 local dirty = {}
 local others, extended = cjson.decode(ARGV[10]), 0
@@ -193,7 +200,7 @@ local function full(limit, is_old_in, entries_max, bytes_max, names)
   if entries >= tonumber(entries_max) then
     return names[1]
   end
-  if bytes + #ARGV[2] > tonumber(bytes_max) then
+  if bytes + tonumber(entry.bytes) > tonumber(bytes_max) then
     return names[2]
   end
   return nil
@@ -258,7 +265,7 @@ if reached then
 end
 
 if old then
-  remove_entry(old_id, old)
+  remove_entry(old_id, old, false, listed)
 end
 set_event(id, entry, ARGV[2], ARGV[6], 'status', 'held', 'source', ARGV[7],
   'source_group', entry.source_group == ARGV[7] and '' or entry.source_group, 'held_since', decimal(NOW),
@@ -271,7 +278,7 @@ if is_related(entry) then
   end
 end
 if entry.kind == '30617' then
-  add_listings(entry.coordinates[1], cjson.decode(ARGV[20]), '1', dirty)
+  add_listings(entry.coordinates[1], listed, '1', dirty)
 end
 set_deadline(id, entry, deadline)
 note_changed(dirty, id, entry)

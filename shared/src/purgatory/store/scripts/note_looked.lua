@@ -13,12 +13,12 @@
 local coordinate, last_change = ARGV[1], ARGV[2]
 local key = K.looked_at .. in_key(coordinate)
 
--- Whether Redis has what a member stands for: the entry of a PR, or the placeholder of an id.
+-- Whether Redis has what a member stands for: the entry of a PR, or any placeholder of an id.
 local function is_here(member, id)
   if member ~= id then
     return redis.call('EXISTS', K.entry .. id) == 1
   end
-  return redis.call('EXISTS', K.placeholder .. id .. ':' .. in_key(coordinate)) == 1
+  return redis.call('ZLEXCOUNT', K.placeholders_of .. in_key(coordinate), '[' .. id .. ':', '(' .. id .. ';') > 0
 end
 
 local function look_again_in(id, secs)

@@ -1,5 +1,6 @@
 #!lua
--- Records a PR commit that came before its event. No allow-oom: a full Redis refuses it whole.
+-- Records a PR commit that came before its event, beside other commits for that event: whose is right, only the event says. No
+-- allow-oom: a full Redis refuses it whole.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 coordinate, 3 commit oid, 4 hold-secs, 5 what the source counts by, empty if it does not,
@@ -9,14 +10,15 @@
 -- Errors: OOM (Redis is at maxmemory).
 
 local source_group = ARGV[5]
-local tail = ARGV[1] .. ':' .. in_key(ARGV[2])
+local tail = placeholder_tails(ARGV[1], ARGV[2], ARGV[3])[1]
 local index = K.placeholders_of .. in_key(ARGV[2])
-if redis.call('ZSCORE', K.placeholders, tail) then
+local found = find_placeholder(ARGV[1], ARGV[2], ARGV[3])
+if found then
   -- Who restores it after a loss does not know where it came from.
   if source_group == '' then
-    source_group = redis.call('HGET', K.placeholder .. tail, 'source_group') or ''
+    source_group = redis.call('HGET', K.placeholder .. found, 'source_group') or ''
   end
-  remove_placeholder(tail, ARGV[2])
+  remove_placeholder(found, ARGV[2])
 else
   local full = placeholders_full(1, ARGV[2], source_group, ARGV[6], ARGV[7], ARGV[8])
   if full then

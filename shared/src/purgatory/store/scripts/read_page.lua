@@ -13,7 +13,8 @@
 --       then the coordinates.
 -- Returns: { now, the last lease,
 --            { { coordinate, dirty number }, ... } on the first page,
---            { { coordinate, pubkeys of the first K.listing_max that list its owner }, ... } on the first page, where any do,
+--            { { coordinate, pubkeys of the first K.listing_max that list its owner, how many the index has that its owner
+--                lists }, ... } on the first page, where there are any,
 --            the fields of entries (`entry_fields` in common.lua), each entry once,
 --            { { event id, coordinate, commit oid, deadline }, ... } the placeholders,
 --            ARGV 1 to 3 of the next page; 1 being 0: that was the last }
@@ -32,8 +33,9 @@ if place == 1 and index == 'announcements' and last == '' then
       dirty[#dirty + 1] = { ARGV[at], tonumber(number) }
     end
     local owners = redis.call('ZRANGE', K.listed_by .. in_key(ARGV[at]), '0', decimal(K.listing_max - 1))
-    if #owners > 0 then
-      listings[#listings + 1] = { ARGV[at], owners }
+    local noted = redis.call('ZCARD', K.lists .. in_key(ARGV[at]))
+    if #owners + noted > 0 then
+      listings[#listings + 1] = { ARGV[at], owners, noted }
     end
   end
 end

@@ -7,7 +7,7 @@
 --         into which entries of the first may move meanwhile,
 --       4 how far it was read: of the first how many were read and stay, "0" at first; of the second the last member, empty at first
 -- Returns: { how many entries were removed, ARGV 3 and 4 of the next page; 3 being empty: that was the last }.
--- Cost: O(coordinates) for each of a page.
+-- Cost: O(coordinates) for each of a page, in which eight pubkeys that an announcement lists are one more.
 -- Errors: none of its own.
 
 local author, asked_at, index, read = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
