@@ -135,8 +135,9 @@ impl<'a> Sources<'a> {
         self.for_repository(coordinate).is_some()
     }
 
-    /// Returns where a repository gets the commit from: itself, its staged objects, or a repository with a common
-    /// maintainer. A stranger's PR copies no repository into another owner's.
+    /// Returns where a repository gets the commit from: itself, its staged objects, or the repository of the same
+    /// identifier of one of its maintainers, with all that is there. A stranger's PR brings no repository into another
+    /// one, whoever owns or lists both.
     fn for_repository(&self, coordinate: &Coordinate) -> Option<InstallationSource> {
         if self.having.binary_search(&coordinate).is_ok() {
             return Some(InstallationSource::Here);
@@ -145,9 +146,7 @@ impl<'a> Sources<'a> {
             return Some(InstallationSource::Staged);
         }
         let shares = |other: &&&Coordinate| {
-            other.owner == coordinate.owner
-                || self.facts.confirms(other, &coordinate.owner)
-                || self.facts.confirms(coordinate, &other.owner)
+            other.identifier == coordinate.identifier && self.facts.confirms(coordinate, &other.owner)
         };
         let having = self.having.iter().find(shares).map(|found| (*found).clone());
         let staged = || self.staged.iter().find(shares).map(|found| (*found).clone());
