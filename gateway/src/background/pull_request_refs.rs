@@ -79,13 +79,13 @@ async fn remove_ended(
     event_ids: &BTreeSet<EventId>,
 ) -> Result<(), ReconcileError> {
     let reading = reconciler.repositories.at(coordinate);
-    let noted = reading.authors().await.map_err(RepositoryError::from)?;
+    let noted = reading.offers().await.map_err(RepositoryError::from)?;
     let note = |event_id: &EventId, author: &PublicKey| {
         reconciler.pull_request_events.note(*event_id, *author, coordinate);
     };
     // Before the relay is queried, so that a deletion after its answer is noticed.
     let known = event_ids.iter().filter_map(|event_id| noted.get_key_value(event_id));
-    known.for_each(|(event_id, author)| note(event_id, author));
+    known.for_each(|(event_id, noted)| note(event_id, &noted.offer.author));
     let Some(found) = look_for(reconciler, coordinate, event_ids).await? else {
         return Ok(());
     };
@@ -105,8 +105,13 @@ async fn remove_ended(
     };
     if !ended.is_empty() {
         tracing::info!(repo.coordinate = %coordinate, refs = ended.len(), "refs of PRs removed with their events");
+        // Others wait for the room.
+        let purgatory = &reconciler.loader.purgatory;
+        purgatory.mark_dirty(&[coordinate.clone()].into()).await?;
     }
-    Ok(repository.end_pull_requests(&ended, &authors).await?)
+    let keep_unreachable = reconciler.repositories.keep_unreachable();
+    let ended = repository.end_pull_requests(&ended, &authors, keep_unreachable);
+    Ok(ended.await?)
 }
 
 /// The PRs that were found.

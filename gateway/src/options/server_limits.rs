@@ -88,11 +88,12 @@ pub(crate) struct ServerLimits {
     /// Maximum bytes of packs of the repositories of one owner; a pack that repositories share counts for each.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.per_owner))]
     pub(crate) disk_per_owner_max: ByteCount,
-    /// Maximum bytes of packs of one repository.
+    /// Maximum bytes of packs of one repository. PRs of non-maintainers may bring a quarter of it, and a quarter of
+    /// --disk-per-owner-max into all repositories of one owner.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.per_repository))]
     pub(crate) disk_per_repository_max: ByteCount,
     /// Maximum bytes of commits that are staged beside one repository until their PR events arrive, unless these are a
-    /// maintainer's.
+    /// maintainer's. One address (a /64 of IPv6) may have as much as it leaves to all others.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(DiskLimits::DEFAULT.staged_per_repository))]
     pub(crate) staged_per_repository_max: ByteCount,
     /// Minimum free bytes of the disk: below it pushes are refused.
@@ -103,11 +104,13 @@ pub(crate) struct ServerLimits {
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(RelayLimits::default().stored_bytes_per_day_max))]
     pub(crate) relay_stored_per_day_max: ByteCount,
     /// Maximum number of PR refs in one repository of all non-maintainers together, and as many again of its
-    /// maintainers. A PR that finds no room waits, and expires.
+    /// maintainers. Of those that are left to non-maintainers, one address (a /64 of IPv6) may have a quarter. A PR
+    /// that finds no room waits, and expires.
     #[arg(long, value_name = "N", value_parser = number(0..=AT_ONCE_MAX),
           default_value_t = PullRequestLimits::DEFAULT.refs_per_repository_max)]
     pub(crate) pr_refs_per_repository_max: usize,
-    /// Maximum number of PR refs in one repository of one author who is not a maintainer of it.
+    /// Maximum number of PR refs in one repository of one author who is not a maintainer of it; in proportion fewer
+    /// where not all of --pr-refs-per-repository-max are left, but one.
     #[arg(long, value_name = "N", value_parser = number(0..=AT_ONCE_MAX),
           default_value_t = PullRequestLimits::DEFAULT.refs_per_author_max)]
     pub(crate) pr_refs_per_author_max: usize,

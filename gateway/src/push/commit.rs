@@ -13,6 +13,7 @@ use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
 use shared::purgatory::PlaceholderOutcome;
 use shared::rules::PushDecision;
+use shared::rules::SourceTag;
 use shared::rules::Staged;
 
 use crate::push::error::PushError;
@@ -99,6 +100,7 @@ pub(super) async fn commit(
         }
         match reconciled {
             Ok(reconciled) => {
+                decision.judge_room(coordinate, &reconciled.lacking, &reconciled.staged);
                 decision.awaited.extend(reconciled.waiting);
                 leased = reconciled.leased;
             }
@@ -162,13 +164,13 @@ async fn move_objects(
     let is_unknown = |staged: &&Staged| decision.before_event.contains(&(staged.event_id, staged.commit_oid));
     let unknown: Vec<&Staged> = to_stage.iter().filter(is_unknown).collect();
     record(reconciler, &unknown, pusher, loaded).await?;
-    let tips = decision.allowed_tips();
+    let (tips, tag) = (decision.allowed_tips(), SourceTag::of_address(pusher));
     if let ([staged], true) = (to_stage.as_slice(), tips.is_empty()) {
-        repository.stage_whole(staged, received).await?;
+        repository.stage_whole(staged, received, tag).await?;
         return Ok(());
     }
     if !to_stage.is_empty() {
-        repository.stage(&to_stage, &received).await?;
+        repository.stage(&to_stage, &received, tag).await?;
     }
     match &decision.state {
         _ if tips.is_empty() => {}

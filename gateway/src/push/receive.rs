@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use nostr::event::EventId;
 use shared::live::Live;
-use shared::nip34::Coordinate;
 use shared::purgatory::PlaceholderLimit;
 use shared::purgatory::PlaceholderOutcome;
 use shared::purgatory::Purgatory;
 use shared::rules::PushDecision;
+use shared::rules::SourceTag;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
@@ -221,7 +221,7 @@ impl Receiver {
         if !request.list.expects_pack {
             return Ok(());
         }
-        let incoming = incoming(&request.coordinate, decision, None);
+        let incoming = incoming(request, decision, None);
         self.repositories.disk_use().check(incoming).await?;
         if decision.before_event.is_empty() {
             return Ok(());
@@ -252,6 +252,16 @@ impl Receiver {
         };
         pack.claim.keep()?;
         let limits = self.repositories.limits();
+        // It stands twice until it is checked.
+        if !self
+            .repositories
+            .disk_use()
+            .has_room(pack.bytes())
+            .await
+            .map_err(NoRoom::from)?
+        {
+            return Err(NoRoom::Disk.into());
+        }
         let kept = self.repositories.kept(&request.coordinate, decision.parts_of()).await?;
         let ingested = self
             .repositories
@@ -267,7 +277,7 @@ impl Receiver {
             ingested => ingested?,
         };
         let object_dir = quarantine.object_dir().to_owned();
-        let incoming = incoming(&request.coordinate, decision, Some(&object_dir));
+        let incoming = incoming(request, decision, Some(&object_dir));
         // Beside each other: a small push waits for nothing else here.
         let room = async { Ok(self.repositories.disk_use().check(incoming).await?) };
         let sorted = Received::sort(quarantine, kept, decision.tips(), decision.allowed_tips(), &limits);
@@ -304,12 +314,15 @@ impl Receiver {
 }
 
 /// Returns where the objects of a push go, by the decision so far.
-fn incoming<'c>(coordinate: &'c Coordinate, decision: &PushDecision, object_dir: Option<&'c Path>) -> Incoming<'c> {
+fn incoming<'c>(request: &'c PushRequest, decision: &PushDecision, object_dir: Option<&'c Path>) -> Incoming<'c> {
+    let coordinate = &request.coordinate;
+    let is_strangers = decision.is_staged_by_stranger;
+    let is_maintainers_pull_request = !is_strangers && !decision.to_stage(coordinate).is_empty();
     Incoming {
         coordinate,
         object_dir,
-        moves_in: !decision.allowed_tips().is_empty(),
-        is_staged_by_stranger: decision.is_staged_by_stranger,
+        moves_in: is_maintainers_pull_request || !decision.allowed_tips().is_empty(),
+        staged_by: is_strangers.then(|| SourceTag::of_address(request.pusher)),
     }
 }
 

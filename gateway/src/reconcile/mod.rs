@@ -202,6 +202,7 @@ impl Reconciler {
             reconciled.broken.extend(scope.coordinates.iter().cloned());
         }
         reconciled.staged = disk.staged.difference(&plan.unstage).cloned().collect();
+        reconciled.lacking = plan.lacking;
         reconciled.undecided = plan.undecided;
         reconciled.also_lock = plan.also_lock;
         Ok(reconciled)

@@ -48,7 +48,7 @@ impl PullRequestEvents {
     /// Remembers the refs that a plan has set.
     pub(super) fn note_installed(&self, installations: &[Installation]) {
         for installed in installations {
-            self.note(installed.event_id, installed.author, &installed.coordinate);
+            self.note(installed.event_id, installed.offer.author, &installed.coordinate);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The work that a reconcile leaves to its caller.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
@@ -23,6 +24,8 @@ pub(crate) struct Reconciled {
     pub(crate) undecided: BTreeSet<EventId>,
     /// Repositories that others held, which are dirty now.
     pub(crate) left: BTreeSet<Coordinate>,
+    /// PRs that find no room in a repository, and what they lack.
+    pub(crate) lacking: BTreeMap<(Coordinate, EventId), String>,
     /// Objects that stay staged of the reconciled PRs.
     pub(crate) staged: BTreeSet<Staged>,
     /// Staged objects of them that could not be removed.
@@ -40,6 +43,7 @@ impl Reconciled {
         self.uninstallable.extend(other.uninstallable);
         self.undecided.extend(other.undecided);
         self.left.extend(other.left);
+        self.lacking.extend(other.lacking);
         self.staged = other.staged;
         self.still_staged = other.still_staged;
     }

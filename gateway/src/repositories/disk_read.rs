@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nostr::event::EventId;
 use shared::git::Oid;
@@ -12,15 +13,18 @@ use shared::rules::OnDisk;
 
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
+use crate::repositories::disk_use::DiskUse;
+use crate::repositories::layout::Layout;
 use crate::repositories::layout::in_background;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
+use crate::repositories::offers::read_offers;
 use crate::repositories::parts::PartsOf;
-use crate::repositories::pull_request_authors::read_authors;
 use crate::repositories::refs::Head;
 use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
 use crate::repositories::staging::FoundStaged;
+use crate::repositories::staging::object_dir_in;
 use crate::repositories::staging::staged_for_events;
 
 impl Repositories {
@@ -36,9 +40,14 @@ impl Repositories {
         let (layout, coordinates) = (self.store.layout().clone(), facts.covered.coordinates.clone());
         let (locked, pull_request_ids) = (locked.coordinates().clone(), pull_request_ids.clone());
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
-        let with_authors = !facts.pull_requests.is_empty();
+        let with_offers = !facts.pull_requests.is_empty();
         let hosted: Vec<Repository> = facts.hosted().iter().map(|coordinate| self.at(coordinate)).collect();
         let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::of(&self.at(at))).collect();
+        let disk_use = Arc::clone(&self.disk_use);
+        // Where a staged commit may move in.
+        let offered_to = |coordinate: &&Coordinate| facts.hosted().binary_search(coordinate).is_ok();
+        let offers = facts.pull_requests.iter().flat_map(|known| &known.item.coordinates);
+        let offered_to: BTreeSet<Coordinate> = offers.filter(offered_to).cloned().collect();
         let read = in_background(move || {
             let FoundStaged { staged, unreadable } =
                 staged_for_events(&layout, &coordinates, &pull_request_ids, &locked);
@@ -47,6 +56,9 @@ impl Repositories {
                 uninstallable: unreadable,
                 ..Disk::default()
             };
+            if !disk.staged.is_empty() {
+                measure(&mut disk, &layout, &disk_use, offered_to);
+            }
             // First, because the repositories are read in the state that it leaves.
             let parts_read: Vec<_> = parts
                 .iter()
@@ -54,7 +66,7 @@ impl Repositories {
                 .collect();
             for repository in hosted {
                 let coordinate = repository.coordinate();
-                match read_one(&repository, &oids, with_authors) {
+                match read_one(&repository, &oids, with_offers) {
                     Ok(Some(on_disk)) => drop(disk.repositories.insert(coordinate.clone(), on_disk)),
                     Ok(None) => {}
                     Err(error) => note_broken(&mut disk, coordinate, &error),
@@ -74,6 +86,27 @@ impl Repositories {
     }
 }
 
+/// Measures what is staged, and the room of the repositories that it is offered to.
+fn measure(disk: &mut Disk, layout: &Layout, disk_use: &DiskUse, offered_to: BTreeSet<Coordinate>) {
+    for staged in disk.staged.clone() {
+        let object_dir = object_dir_in(
+            &layout.staging(&staged.coordinate),
+            &staged.event_id,
+            &staged.commit_oid,
+        );
+        match DiskUse::staged(&object_dir) {
+            Ok(packs) => drop(disk.staged_packs.insert(staged, packs)),
+            Err(error) => note_broken(disk, &staged.coordinate, &error),
+        }
+    }
+    for coordinate in offered_to {
+        match disk_use.bytes_left(&coordinate) {
+            Ok(left) => drop(disk.room.insert(coordinate, left)),
+            Err(error) => note_broken(disk, &coordinate, &error),
+        }
+    }
+}
+
 fn note_broken(disk: &mut Disk, coordinate: &Coordinate, error: &(dyn std::error::Error + 'static)) {
     tracing::error!(repo.coordinate = %coordinate, error, "cannot read a repository, will try again");
     disk.broken.insert(coordinate.clone());
@@ -81,7 +114,7 @@ fn note_broken(disk: &mut Disk, coordinate: &Coordinate, error: &(dyn std::error
 
 /// Reads the refs of a repository, and which of `oids` it has; `None`: it is not on disk. Who offered the PRs of its
 /// refs is read only where it matters.
-fn read_one(repository: &Repository, oids: &[Oid], with_authors: bool) -> Result<Option<OnDisk>, ReadError> {
+fn read_one(repository: &Repository, oids: &[Oid], with_offers: bool) -> Result<Option<OnDisk>, ReadError> {
     let Some(read) = read_refs(repository.path(), None)? else {
         return Ok(None);
     };
@@ -89,13 +122,13 @@ fn read_one(repository: &Repository, oids: &[Oid], with_authors: bool) -> Result
         Head::Symbolic(name) => Some(name),
         Head::Detached(_) => None,
     };
-    let has_pull_requests = || read.snapshot.refs.keys().any(|name| name.pull_request_id().is_some());
-    let pull_request_authors = match with_authors && has_pull_requests() {
-        true => read_authors(repository.path())?,
+    let noted = match with_offers {
+        true => read_offers(repository.path())?,
         false => BTreeMap::new(),
     };
+    let offers = noted.into_iter().map(|(event_id, noted)| (event_id, noted.offer));
     Ok(Some(OnDisk {
-        pull_request_authors,
+        offers: offers.collect(),
         refs: read.snapshot.refs,
         head,
         objects: kinds_in(&[repository.object_dir()], oids)?,

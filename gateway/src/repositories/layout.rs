@@ -15,6 +15,7 @@
 //!
 //! Everything lies on one file system: things are made in the quarantine and renamed to their place.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::DirEntry;
 use std::fs::File;
@@ -254,6 +255,23 @@ pub(super) fn entries_if_any(dir: &Path) -> Result<Vec<DirEntry>, FileError> {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         entries => entries,
     }
+}
+
+/// Returns the bytes of the files below `dir`, each once however many names it has, and none of those `seen`. Blocks.
+pub(super) fn bytes_below(dir: &Path, seen: &mut BTreeSet<u64>) -> Result<u64, FileError> {
+    let mut bytes = 0;
+    let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in entries_if_any(&dir)? {
+            match if_found(entry.metadata()).map_err(failed("look at", &entry.path()))? {
+                Some(found) if found.is_dir() => dirs.push(entry.path()),
+                Some(found) if seen.insert(found.ino()) => bytes += found.len(),
+                // `None`: it has moved in meanwhile, or was removed.
+                Some(_) | None => {}
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// Removes a file; nothing there is no error.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::slice;
+use std::time::Duration;
 
 use nostr::event::EventId;
 use nostr::key::PublicKey;
@@ -16,11 +17,14 @@ use shared::nip34::Coordinate;
 use shared::rules::Alignment;
 use shared::rules::Installation;
 use shared::rules::InstallationSource;
+use shared::rules::PullRequestOffer;
 use shared::rules::PushedState;
+use shared::rules::SourceTag;
 use shared::rules::Staged;
 
 use crate::repositories::copy::share_objects;
 use crate::repositories::creation::sync_place;
+use crate::repositories::disk_use::DiskUse;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::in_background;
@@ -29,6 +33,7 @@ use crate::repositories::locks::Locks;
 use crate::repositories::maintenance::Removable;
 use crate::repositories::maintenance::RenewedPacks;
 use crate::repositories::maintenance::remove_replaced;
+use crate::repositories::offers::NotedOffer;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::finish_changes;
 use crate::repositories::packs::move_packs;
@@ -50,6 +55,7 @@ pub(crate) struct LockedRepositories<'r> {
     locks: &'r Locks,
     store: &'r RepositoryStore,
     limits: IngestLimits,
+    disk_use: &'r DiskUse,
     placed: Placed,
 }
 
@@ -60,16 +66,23 @@ type Placed = Mutex<BTreeSet<Coordinate>>;
 pub(crate) struct LockedRepository<'l> {
     repository: Repository,
     limits: &'l IngestLimits,
+    disk_use: &'l DiskUse,
     placed: &'l Placed,
 }
 
 impl<'r> LockedRepositories<'r> {
-    pub(super) fn new(locked: Locked, locks: &'r Locks, store: &'r RepositoryStore, limits: IngestLimits) -> Self {
+    pub(super) fn new(
+        (locked, locks): (Locked, &'r Locks),
+        store: &'r RepositoryStore,
+        limits: IngestLimits,
+        disk_use: &'r DiskUse,
+    ) -> Self {
         Self {
             locked,
             locks,
             store,
             limits,
+            disk_use,
             placed: Placed::default(),
         }
     }
@@ -101,6 +114,7 @@ impl<'r> LockedRepositories<'r> {
         Ok(LockedRepository {
             repository: self.store.at(coordinate),
             limits: &self.limits,
+            disk_use: self.disk_use,
             placed: &self.placed,
         })
     }
@@ -123,6 +137,7 @@ impl LockedRepository<'_> {
         state: Option<&PushedState>,
     ) -> Result<(), RepositoryError> {
         let declared = self.declared(received, tips).await?;
+        let bytes = declared.bytes().await?;
         let is_made = match state.filter(|state| state.tips().is_subset(tips)) {
             Some(state) => declared.migrate_with_refs(RefTransaction::of_new(state)).await?,
             None => {
@@ -133,6 +148,7 @@ impl LockedRepository<'_> {
         if is_made {
             self.placed.lock().insert(self.repository.coordinate().clone());
         }
+        self.disk_use.moved_in(self.repository.coordinate(), bytes, 0);
         self.repository.forget_refs();
         // Its objects are there for maintenance only now, and its refs may change no more.
         self.repository.store().touched().note(self.repository.coordinate());
@@ -147,7 +163,10 @@ impl LockedRepository<'_> {
         tips: &BTreeSet<Oid>,
     ) -> Result<(), RepositoryError> {
         let declared = self.declared(received, tips).await?;
-        Ok(PartsOf::of(&self.repository).keep(state_id, declared).await?)
+        let bytes = declared.bytes().await?;
+        PartsOf::of(&self.repository).keep(state_id, declared).await?;
+        self.disk_use.moved_in(self.repository.coordinate(), bytes, 0);
+        Ok(())
     }
 
     /// Removes the kept parts of a state.
@@ -159,14 +178,24 @@ impl LockedRepository<'_> {
     }
 
     /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
-    /// what the commit does not need stays outside when it moves in.
-    pub(crate) async fn stage(&self, staged: &[Staged], received: &Received) -> Result<(), RepositoryError> {
-        self.place_aside(staged, received.whole(), share_packs).await
+    /// what the commit does not need stays outside when it moves in. It counts for the pusher.
+    pub(crate) async fn stage(
+        &self,
+        staged: &[Staged],
+        received: &Received,
+        pusher: SourceTag,
+    ) -> Result<(), RepositoryError> {
+        self.place_aside(staged, received.whole(), share_packs, pusher).await
     }
 
     /// Keeps aside a commit that came alone, with everything that came with it.
-    pub(crate) async fn stage_whole(&self, staged: &Staged, received: Received) -> Result<(), RepositoryError> {
-        self.place_aside(slice::from_ref(staged), received.whole(), move_packs)
+    pub(crate) async fn stage_whole(
+        &self,
+        staged: &Staged,
+        received: Received,
+        pusher: SourceTag,
+    ) -> Result<(), RepositoryError> {
+        self.place_aside(slice::from_ref(staged), received.whole(), move_packs, pusher)
             .await
     }
 
@@ -175,12 +204,13 @@ impl LockedRepository<'_> {
         staged: &[Staged],
         whole: &Quarantine,
         place_packs: fn(&Path, &Path) -> Result<(), FileError>,
+        pusher: SourceTag,
     ) -> Result<(), RepositoryError> {
         let tips = staged.iter().map(|staged| staged.commit_oid).collect();
         self.recheck(whole, &tips).await?;
         let staging = Staging::of(&self.repository);
         let staged = staged.iter().map(|staged| (&staged.event_id, &staged.commit_oid));
-        Ok(staging.place(staged, whole, place_packs).await?)
+        Ok(staging.place(staged, whole, place_packs, pusher).await?)
     }
 
     /// Removes staged objects.
@@ -253,8 +283,11 @@ impl LockedRepository<'_> {
             }
         }
         if installation.old.is_none() {
-            self.repository.note_author(event_id, &installation.author).await?;
+            self.repository.note_offer(event_id, installation.offer).await?;
         }
+        let (bytes, of_strangers) = (installation.bytes, installation.offer.bytes);
+        self.disk_use
+            .moved_in(self.repository.coordinate(), bytes, of_strangers);
         let update = RefUpdate {
             name: RefName::pull_request(event_id),
             old: installation.old,
@@ -274,7 +307,8 @@ impl LockedRepository<'_> {
         Ok(())
     }
 
-    /// Removes the refs of PRs that have ended, and notes who offers those that were found. Their objects stay.
+    /// Removes the refs of PRs that have ended, and notes who offers those that were found. Their objects stay, and
+    /// count for strangers as long as unreachable ones are kept.
     ///
     /// # Errors
     /// The refs are as they were.
@@ -282,6 +316,7 @@ impl LockedRepository<'_> {
         &self,
         ended: &BTreeSet<EventId>,
         found: &BTreeMap<EventId, PublicKey>,
+        keep_unreachable: Duration,
     ) -> Result<(), RepositoryError> {
         let Some(RefSnapshot { refs, .. }) = self.repository.refs().await? else {
             return Ok(());
@@ -295,12 +330,25 @@ impl LockedRepository<'_> {
         if !updates.is_empty() {
             self.apply(&RefTransaction { updates, head: None }).await?;
         }
-        let noted = self.repository.authors().await?;
-        let mut authors = noted.clone();
-        authors.extend(found);
-        authors.retain(|event_id, _| !ended.contains(event_id) && refs.contains_key(&RefName::pull_request(event_id)));
-        if authors != noted {
-            self.repository.write_authors(&authors).await?;
+        let noted = self.repository.offers().await?;
+        let mut offers = noted.clone();
+        for (event_id, author) in found {
+            let unpaid = PullRequestOffer {
+                author: *author,
+                bytes: 0,
+                source: None,
+            };
+            offers.entry(*event_id).or_insert_with(|| NotedOffer::new(unpaid));
+        }
+        let has_ref =
+            |event_id: &EventId| !ended.contains(event_id) && refs.contains_key(&RefName::pull_request(event_id));
+        let after = offers.into_iter().filter_map(|(event_id, noted)| {
+            let after = noted.after(has_ref(&event_id), keep_unreachable)?;
+            Some((event_id, after))
+        });
+        let offers: BTreeMap<EventId, NotedOffer> = after.collect();
+        if offers != noted {
+            self.repository.write_offers(&offers).await?;
         }
         Ok(())
     }

@@ -24,12 +24,12 @@ pub(crate) mod maintenance;
 mod marks;
 mod notes;
 pub(crate) mod objects;
+mod offers;
 pub(crate) mod pack;
 mod pack_changes;
 mod packed_refs;
 mod packs;
 mod parts;
-mod pull_request_authors;
 pub(crate) mod quarantine;
 pub(crate) mod received;
 mod ref_cache;
@@ -51,6 +51,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nostr::key::PublicKey;
 use shared::git::ObjectKind;
@@ -189,6 +190,11 @@ impl Repositories {
         Ok(owners)
     }
 
+    /// Returns for how long objects that no ref reaches stay at least.
+    pub(crate) fn keep_unreachable(&self) -> Duration {
+        self.maintenance.keep_unreachable
+    }
+
     pub(crate) fn git_commands(&self) -> usize {
         self.store.git().commands_in_use()
     }
@@ -217,7 +223,8 @@ impl Repositories {
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
         let locked = self.locks.lock(coordinates.clone(), line).await?;
         finish_changes(&self.store, coordinates).await?;
-        Ok(LockedRepositories::new(locked, &self.locks, &self.store, self.limits()))
+        let locks = (locked, &*self.locks);
+        Ok(LockedRepositories::new(locks, &self.store, self.limits(), &self.disk_use))
     }
 
     /// Returns the repository of a coordinate, for reading; it need not be on disk.

@@ -2,6 +2,7 @@
 //! its destination, or removed (docs/facts/git-http.md 2.3). It has the layout of a repository, and becomes the
 //! repository if there is none.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::repositories::fsck;
 use crate::repositories::generation::WholeWith;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::bytes_below;
 use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 use crate::repositories::pack::IngestLimits;
@@ -90,6 +92,12 @@ impl Quarantine {
     /// Returns the kept parts to which its objects may refer.
     pub(super) fn kept(&self) -> Option<&KeptParts> {
         self.kept.as_ref()
+    }
+
+    /// Returns the bytes of its packs.
+    pub(super) async fn bytes(&self) -> Result<u64, FileError> {
+        let packs = self.objects.join("pack");
+        in_background(move || bytes_below(&packs, &mut BTreeSet::new())).await
     }
 
     /// Whether the checked objects are known to be still complete. Under the repository's lock this stays so.

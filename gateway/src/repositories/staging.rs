@@ -11,6 +11,7 @@ use std::time::Duration;
 use nostr::event::EventId;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
+use shared::rules::SourceTag;
 use shared::rules::Staged;
 
 use crate::git::error::GitError;
@@ -54,7 +55,7 @@ impl Staging {
 
     /// Returns where the objects of `commit_oid` for `event_id` are, or would be.
     pub(super) fn object_dir(&self, event_id: &EventId, commit_oid: &Oid) -> PathBuf {
-        self.path.join(event_id.to_hex()).join(commit_oid.to_string())
+        object_dir_in(&self.path, event_id, commit_oid)
     }
 
     pub(crate) async fn exists(&self, event_id: &EventId, commit_oid: &Oid) -> bool {
@@ -69,6 +70,7 @@ impl Staging {
         staged: impl IntoIterator<Item = (&EventId, &Oid)>,
         quarantine: &Quarantine,
         place_packs: fn(&Path, &Path) -> Result<(), FileError>,
+        pusher: SourceTag,
     ) -> Result<(), FileError> {
         let from = quarantine.object_dir().to_owned();
         let to: Vec<_> = staged
@@ -81,7 +83,11 @@ impl Staging {
             None => quarantine.whole_with().clone(),
             Some(_) => WholeWith::Unknown,
         };
-        in_background(move || place_aside(&repository, &own, &to, &whole_with, |to| place_packs(&from, to))).await
+        let place = move |to: &Path| {
+            note_pusher(to, pusher)?;
+            place_packs(&from, to)
+        };
+        in_background(move || place_aside(&repository, &own, &to, &whole_with, place)).await
     }
 
     /// Removes the objects staged for `event_id` at `commit_oid`, at once or not at all. It is no error if there are
@@ -140,6 +146,11 @@ impl Staging {
         }
         Ok(in_background(move || move_packs(&path, &to)).await?)
     }
+}
+
+/// Returns where in the staging area of a repository the objects of `commit_oid` for `event_id` are.
+pub(super) fn object_dir_in(own: &Path, event_id: &EventId, commit_oid: &Oid) -> PathBuf {
+    own.join(event_id.to_hex()).join(commit_oid.to_string())
 }
 
 /// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that
@@ -226,6 +237,27 @@ pub(super) fn place_aside(
     sync(&Vec::from_iter(changed))
 }
 
+/// Notes in an object directory whose share it counts for.
+fn note_pusher(object_dir: &Path, SourceTag(tag): SourceTag) -> Result<(), FileError> {
+    let file = object_dir.join(PUSHER_FILE);
+    fs::write(&file, format!("{tag:04x}\n")).map_err(failed("write", &file))
+}
+
+/// Returns whose share an object directory counts for; `None`: a crash or an earlier version has left it. Blocks.
+pub(super) fn pusher_of(object_dir: &Path) -> Option<SourceTag> {
+    let noted = fs::read_to_string(object_dir.join(PUSHER_FILE)).ok()?;
+    u16::from_str_radix(noted.trim_end(), 16).ok().map(SourceTag)
+}
+
+/// Returns the object directories of all that is staged in the staging area of a repository. Blocks.
+pub(super) fn staged_dirs(own: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut dirs = Vec::new();
+    for event in directories_in(own)? {
+        dirs.extend(directories_in(&event)?);
+    }
+    Ok(dirs)
+}
+
 /// Notes the repository of a directory. Without a complete note, the content of the directory is not found.
 fn note_coordinate(repository: &Repository, own: &Path) -> Result<(), FileError> {
     let (file, line) = (own.join(COORDINATE_FILE), format!("{}\n", repository.coordinate()));
@@ -310,9 +342,7 @@ fn log_unreadable(coordinate: &Coordinate, error: &FileError) {
 pub(super) fn object_dirs_aside(repository: &Repository) -> Result<Vec<PathBuf>, FileError> {
     let (layout, coordinate) = (repository.store().layout(), repository.coordinate());
     let mut dirs = directories_in(&layout.parts(coordinate))?;
-    for event in directories_in(&layout.staging(coordinate))? {
-        dirs.extend(directories_in(&event)?);
-    }
+    dirs.extend(staged_dirs(&layout.staging(coordinate))?);
     Ok(dirs)
 }
 
@@ -351,11 +381,16 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, FileError> {
 /// A whole history of a large repository is walked in about a minute.
 const CHECK_DEADLINE: Duration = Duration::from_secs(300);
 
+/// Beside the packs of a staged commit: the tag of the address that pushed it.
+const PUSHER_FILE: &str = "pushed-by";
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::repositories::objects::object_kinds;
     use crate::repositories::testing::World;
+
+    const PUSHER: SourceTag = SourceTag(0xa1);
 
     fn event_id(digit: char) -> EventId {
         EventId::from_hex(&digit.to_string().repeat(64)).unwrap()
@@ -419,7 +454,12 @@ mod tests {
 
         // The repository is virtual and stays so.
         staging
-            .place([(&id, &two)], &quarantine(&fork, two, &upstream).await, move_packs)
+            .place(
+                [(&id, &two)],
+                &quarantine(&fork, two, &upstream).await,
+                move_packs,
+                PUSHER,
+            )
             .await
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
@@ -462,7 +502,12 @@ mod tests {
         let (a, b) = (event_id('a'), event_id('b'));
         for (id, oid) in [(a, one), (a, two), (a, two), (b, one)] {
             staging
-                .place([(&id, &oid)], &quarantine(&fork, oid, &upstream).await, move_packs)
+                .place(
+                    [(&id, &oid)],
+                    &quarantine(&fork, oid, &upstream).await,
+                    move_packs,
+                    PUSHER,
+                )
                 .await
                 .unwrap();
         }
@@ -483,7 +528,10 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         let quarantine = quarantine(&fork, one, &upstream).await;
-        staging.place([(&a, &one)], &quarantine, move_packs).await.unwrap();
+        staging
+            .place([(&a, &one)], &quarantine, move_packs, PUSHER)
+            .await
+            .unwrap();
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
@@ -505,7 +553,7 @@ mod tests {
         for (repository, id) in [(&one_is_bad, a), (&whole, a), (&whole, b)] {
             let quarantine = quarantine(&fork, one, repository).await;
             Staging::of(repository)
-                .place([(&id, &one)], &quarantine, move_packs)
+                .place([(&id, &one)], &quarantine, move_packs, PUSHER)
                 .await
                 .unwrap();
         }
@@ -536,7 +584,12 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         staging
-            .place([(&a, &one)], &quarantine(&fork, one, &upstream).await, move_packs)
+            .place(
+                [(&a, &one)],
+                &quarantine(&fork, one, &upstream).await,
+                move_packs,
+                PUSHER,
+            )
             .await
             .unwrap();
         let (place, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));
@@ -569,7 +622,7 @@ mod tests {
         upstream.create().await.unwrap();
         let staging = Staging::of(&upstream);
         staging
-            .place([(&event_id('a'), &two)], &partial, move_packs)
+            .place([(&event_id('a'), &two)], &partial, move_packs, PUSHER)
             .await
             .unwrap();
 

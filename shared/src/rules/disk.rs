@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
-use nostr::key::PublicKey;
 
+use super::PullRequestOffer;
+use super::SourceTag;
 use crate::git::ObjectKind;
 use crate::git::Oid;
 use crate::git::RefName;
@@ -20,8 +21,9 @@ pub struct OnDisk {
     pub head: Option<RefName>,
     /// Those of the objects asked for that it has. Whatever it has, it has with everything reachable from it.
     pub objects: BTreeMap<Oid, ObjectKind>,
-    /// Who offered the PRs that it has refs of, as far as that is noted; unknown where the facts name no PR.
-    pub pull_request_authors: BTreeMap<EventId, PublicKey>,
+    /// The PRs that it has refs of, and those whose refs have ended lately, as far as they are noted; unknown where the
+    /// facts name no PR.
+    pub offers: BTreeMap<EventId, PullRequestOffer>,
 }
 
 /// A PR commit that is kept aside, not among the objects that clones see.
@@ -35,6 +37,24 @@ pub struct Staged {
     pub commit_oid: Oid,
 }
 
+/// What was pushed with a PR commit that is kept aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StagedPacks {
+    /// The bytes of its packs.
+    pub bytes: u64,
+    /// Who pushed it; `None`: that is unknown.
+    pub source: Option<SourceTag>,
+}
+
+/// How many more bytes may move into a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BytesLeft {
+    /// By anything.
+    pub all: u64,
+    /// By PRs of non-maintainers together.
+    pub of_strangers: u64,
+}
+
 /// The kept parts of the states of one repository: for each state, those of the requested objects. Every object is
 /// there with everything reachable from it, together with the repository's objects.
 pub type Parts = BTreeMap<EventId, BTreeMap<Oid, ObjectKind>>;
@@ -46,6 +66,10 @@ pub struct Disk {
     pub repositories: BTreeMap<Coordinate, OnDisk>,
     /// The commits kept aside. They were checked to be commits when they came.
     pub staged: BTreeSet<Staged>,
+    /// Their packs, as far as they could be read.
+    pub staged_packs: BTreeMap<Staged, StagedPacks>,
+    /// The room of repositories that PRs may move into; without a bound where nothing is kept aside.
+    pub room: BTreeMap<Coordinate, BytesLeft>,
     /// The parts of states, by repository.
     pub parts: BTreeMap<Coordinate, Parts>,
     /// The repositories that cannot be read or changed now: nothing is decided about them, and about everything else it

@@ -512,10 +512,10 @@ pub(crate) mod tests {
     // The same in every run: which of two events of one second has the lower id depends on them.
     static KEYS: LazyLock<Vec<Keys>> = LazyLock::new(|| {
         let secret = |n: u8| SecretKey::from_slice(&[n; 32]).unwrap();
-        (1..=16).map(|n| Keys::new(secret(n))).collect()
+        (1..=17).map(|n| Keys::new(secret(n))).collect()
     });
 
-    /// The n-th of sixteen public keys.
+    /// The n-th of seventeen public keys.
     pub(crate) fn pubkey(n: u8) -> PublicKey {
         KEYS[usize::from(n)].public_key()
     }

@@ -391,6 +391,29 @@ mod tests {
     const MAIN_B: &[(&str, char)] = &[("heads/main", 'b')];
 
     #[test]
+    fn a_pr_commit_that_finds_no_room_waits_for_it_or_is_refused() {
+        let (at, announced) = (coordinate(1, "r"), announcement_event(1, "r", 1, &[]));
+        let request = pull_request_event(3, &at, 'c');
+        let pushed = || {
+            let scene = Scene::default().served([announced.clone(), request.clone()]);
+            push(scene, &[], &[command(&format!("nostr/{}", request.id), '-', 'c')])
+        };
+        let lacking = BTreeMap::from([((at.clone(), request.id), "room".to_owned())]);
+        let staged: BTreeSet<Staged> = pushed().to_stage(&at).into_iter().collect();
+        for (lacking, staged, letter, notes) in [
+            (&BTreeMap::new(), &staged, "s", 0),
+            (&lacking, &staged, "s", 1),
+            (&lacking, &BTreeSet::new(), "r", 0),
+        ] {
+            let mut decision = pushed();
+
+            decision.judge_room(&at, lacking, staged);
+
+            assert_eq!((letters(&decision).as_str(), decision.notes.len()), (letter, notes));
+        }
+    }
+
+    #[test]
     fn branches_and_tags() {
         let state = |refs: &[(&str, char)]| held(&[state_event(1, "r", 5, refs)]);
         let two = &[("heads/main", 'a'), ("tags/v1", 'b')][..];

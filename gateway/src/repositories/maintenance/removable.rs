@@ -201,6 +201,7 @@ mod tests {
     use std::fs;
 
     use nostr::event::EventId;
+    use shared::rules::SourceTag;
     use shared::rules::Staged;
 
     use super::*;
@@ -399,7 +400,7 @@ mod tests {
                 .await
                 .unwrap();
             let locked = locked.repository(&staged.coordinate).unwrap();
-            locked.stage_whole(&staged, received).await.unwrap();
+            locked.stage_whole(&staged, received, SourceTag(1)).await.unwrap();
         }
         assert_eq!(
             scene.remove(found, &[]).await,
@@ -424,7 +425,10 @@ mod tests {
                 let tips = BTreeSet::from([child]);
                 let received = Received::sort(quarantine, None, tips.clone(), tips, &scene.all.limits()).await;
                 let locked = locked.repository(&staged.coordinate).unwrap();
-                locked.stage_whole(&staged, received.unwrap()).await.unwrap();
+                locked
+                    .stage_whole(&staged, received.unwrap(), SourceTag(1))
+                    .await
+                    .unwrap();
             } else {
                 quarantine.migrate().await.unwrap();
             }

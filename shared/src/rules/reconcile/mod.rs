@@ -1022,34 +1022,44 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_pull_request_copies_nobodys_repository_into_his_own() {
-        let (ours, his) = (coordinate(1, "r").to_string(), coordinate(2, "r").to_string());
+    fn a_pull_request_brings_a_repository_only_into_those_that_trust_its_owner() {
         let commit = oid('c').to_string();
-        let tags: &[&[&str]] = &[&["a", &ours], &["a", &his], &["c", &commit]];
-        let request = crate::rules::facts::tests::event(3, nip34::PULL_REQUEST, 1, tags);
-        let two = pubkey(2).to_hex();
-        let lists: &[&[&str]] = &[&["maintainers", &two]];
-        for (story, announced, installed) in [
-            ("a stranger", own(), vec![coordinate(1, "r")]),
+        let [one, two] = [1, 2].map(|owner| pubkey(owner).to_hex());
+        let listing = |owner, key: &str| announcement_event(owner, "r", 1, &[&["maintainers", key]]);
+        let plain = |owner, identifier| announcement_event(owner, identifier, 1, &[]);
+        for (story, announced, second, at, is_brought) in [
+            ("a stranger's", own(), plain(2, "r"), coordinate(2, "r"), false),
+            ("a maintainer's", own(), listing(2, &one), coordinate(2, "r"), true),
             (
-                "a maintainer",
-                announcement_event(1, "r", 1, lists),
-                vec![coordinate(1, "r"), coordinate(2, "r")],
+                "a maintainer's who does not list its owner",
+                listing(1, &two),
+                plain(2, "r"),
+                coordinate(2, "r"),
+                false,
             ),
+            ("the same owner's", own(), plain(1, "x"), coordinate(1, "x"), false),
         ] {
+            let tags: &[&[&str]] = &[
+                &["a", &coordinate(1, "r").to_string()],
+                &["a", &at.to_string()],
+                &["c", &commit],
+            ];
+            let request = crate::rules::facts::tests::event(3, nip34::PULL_REQUEST, 1, tags);
+            let mut installed = BTreeSet::from([coordinate(1, "r")]);
+            installed.extend(is_brought.then_some(at));
             for is_staged in [false, true] {
                 let mut disk = disk(&[], if is_staged { "" } else { "c" });
                 if is_staged {
                     disk.staged.insert(staged(request.id, 'c'));
                 }
                 let scene = Scene::default()
-                    .served([announced.clone(), announcement_event(2, "r", 1, &[])])
+                    .served([announced.clone(), second.clone()])
                     .held([request.clone()]);
 
                 let plan = plan_for(scene, &disk);
 
                 let found: BTreeSet<_> = plan.installations.iter().map(|it| it.coordinate.clone()).collect();
-                assert_eq!(found, installed.iter().cloned().collect(), "{story}: {plan:?}");
+                assert_eq!(found, installed, "{story}: {plan:?}");
                 assert_eq!(released(&plan), [request.id], "{story}");
             }
         }

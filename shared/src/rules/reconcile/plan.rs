@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use nostr::event::EventId;
-use nostr::key::PublicKey;
 
 use crate::git::Oid;
 use crate::git::RefName;
@@ -18,6 +17,7 @@ use crate::purgatory::Release;
 use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Hosting;
+use crate::rules::PullRequestOffer;
 use crate::rules::Staged;
 use crate::rules::reconcile::ref_room::PullRequestLimits;
 
@@ -58,8 +58,10 @@ pub struct Installation {
     pub coordinate: Coordinate,
     /// The PR event.
     pub event_id: EventId,
-    /// Who offers it.
-    pub author: PublicKey,
+    /// For whose shares its ref and its bytes count.
+    pub offer: PullRequestOffer,
+    /// The bytes of packs that come with it, whoever pays for them.
+    pub bytes: u64,
     /// Its commit.
     pub commit_oid: Oid,
     /// The current value of the ref, if it exists.
@@ -84,6 +86,8 @@ pub struct Plan {
     pub alignments: Vec<Alignment>,
     /// PR refs to set.
     pub installations: Vec<Installation>,
+    /// The PRs that find no room in a repository, and what they lack.
+    pub lacking: BTreeMap<(Coordinate, EventId), String>,
     /// Staged commits that nothing names any more.
     pub unstage: BTreeSet<Staged>,
     /// States whose parts are removed, and for which repository.

@@ -21,7 +21,10 @@ use crate::rules::Disk;
 use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Hosting;
+use crate::rules::Known;
+use crate::rules::SourceTag;
 use crate::rules::Staged;
+use crate::rules::StagedPacks;
 
 pub(super) fn plan_pull_requests(
     facts: &Facts,
@@ -43,17 +46,25 @@ pub(super) fn plan_pull_requests(
         let is_unknown = |at: &&Coordinate| next_states.is_broken(at) || is_uninstallable(at);
         // An incomplete repository is not made readable by the commit of a PR: it would look complete.
         let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
-        let (mut open, mut lacks) = (BTreeSet::new(), Vec::new());
+        let (mut open, mut lacks) = (BTreeMap::new(), Vec::new());
         for at in installable.iter().filter(|at| is_open(at)) {
-            match room.lack(at, pull_request) {
-                None => drop(open.insert((*at).clone())),
-                Some(lack) => lacks.push(lack),
+            let Some(source) = sources.for_repository(at) else {
+                continue;
+            };
+            let brought = brought(facts, disk, (pull_request, at), &source);
+            match room.lack(at, pull_request, brought) {
+                None => drop(open.insert((*at).clone(), (source, brought))),
+                Some(lack) => {
+                    let lacking = ((*at).clone(), pull_request.event_id);
+                    plan.lacking.insert(lacking, lack.clone());
+                    lacks.push(lack);
+                }
             }
         }
         if known.status == EventStatus::Held {
             let outcome = if !open.is_empty() {
                 Outcome::Release {
-                    after: plan.announcements_before(facts, &open),
+                    after: plan.announcements_before(facts, open.keys()),
                 }
             } else if let Some(lack) = lacks.first() {
                 Outcome::Wait(lack.clone())
@@ -66,8 +77,7 @@ pub(super) fn plan_pull_requests(
             };
             plan.record(facts, &pull_request.event_id, outcome);
         }
-        open.iter().for_each(|at| room.take(at, pull_request));
-        plan_installations(disk, pull_request, &sources, &open, plan);
+        plan_installations(disk, pull_request, open, &mut room, plan);
     }
     plan_placeholders(facts, plan);
 }
@@ -135,8 +145,9 @@ impl<'a> Sources<'a> {
         self.for_repository(coordinate).is_some()
     }
 
-    /// Returns where a repository gets the commit from: itself, its staged objects, or a repository with a common
-    /// maintainer. A stranger's PR copies no repository into another owner's.
+    /// Returns where a repository gets the commit from: itself, its staged objects, or the repository of the same
+    /// identifier of one of its maintainers, with all that is there. A stranger's PR brings no repository into another
+    /// one, whoever owns or lists both.
     fn for_repository(&self, coordinate: &Coordinate) -> Option<InstallationSource> {
         if self.having.binary_search(&coordinate).is_ok() {
             return Some(InstallationSource::Here);
@@ -145,9 +156,7 @@ impl<'a> Sources<'a> {
             return Some(InstallationSource::Staged);
         }
         let shares = |other: &&&Coordinate| {
-            other.owner == coordinate.owner
-                || self.facts.confirms(other, &coordinate.owner)
-                || self.facts.confirms(coordinate, &other.owner)
+            other.identifier == coordinate.identifier && self.facts.confirms(coordinate, &other.owner)
         };
         let having = self.having.iter().find(shares).map(|found| (*found).clone());
         let staged = || self.staged.iter().find(shares).map(|found| (*found).clone());
@@ -168,32 +177,68 @@ fn staged_by_event(disk: &Disk) -> StagedByEvent<'_> {
     by_event
 }
 
-/// Brings the commit into these repositories, which all get it from somewhere.
+/// Returns what comes with a PR into a repository. What is here, or is shared with another repository of the
+/// maintainers, is paid for.
+fn brought(
+    facts: &Facts,
+    disk: &Disk,
+    (pull_request, coordinate): (&PullRequest, &Coordinate),
+    source: &InstallationSource,
+) -> StagedPacks {
+    let event_id = pull_request.event_id;
+    let staged = |coordinate: &Coordinate| {
+        let staged = Staged {
+            coordinate: coordinate.clone(),
+            event_id,
+            commit_oid: pull_request.commit_oid,
+        };
+        disk.staged_packs.get(&staged).copied().unwrap_or_default()
+    };
+    let mut brought = match source {
+        InstallationSource::Staged => staged(coordinate),
+        InstallationSource::StagedElsewhere(other) => staged(other),
+        InstallationSource::Repository(other) => StagedPacks {
+            bytes: 0,
+            source: noted_source(disk, other, &event_id),
+        },
+        InstallationSource::Here => StagedPacks::default(),
+    };
+    let entry = facts.entries.get(&event_id);
+    let by_event = || entry.and_then(|entry| SourceTag::of_source(&entry.source));
+    brought.source = brought.source.or_else(by_event);
+    brought
+}
+
+fn noted_source(disk: &Disk, coordinate: &Coordinate, event_id: &EventId) -> Option<SourceTag> {
+    disk.repositories.get(coordinate)?.offers.get(event_id)?.source
+}
+
+/// Brings the commit into these repositories, from where each gets it.
 fn plan_installations(
     disk: &Disk,
     pull_request: &PullRequest,
-    sources: &Sources<'_>,
-    open: &BTreeSet<Coordinate>,
+    open: BTreeMap<Coordinate, (InstallationSource, StagedPacks)>,
+    room: &mut RefRoom<'_>,
     plan: &mut Plan,
 ) {
     let name = RefName::pull_request(&pull_request.event_id);
-    for coordinate in open {
+    for (coordinate, (source, brought)) in open {
         let old = disk
             .repositories
-            .get(coordinate)
+            .get(&coordinate)
             .and_then(|on_disk| on_disk.refs.get(&name).copied());
         if old == Some(pull_request.commit_oid) {
             continue;
         }
-        plan.installations
-            .extend(sources.for_repository(coordinate).map(|source| Installation {
-                coordinate: coordinate.clone(),
-                event_id: pull_request.event_id,
-                author: pull_request.author,
-                commit_oid: pull_request.commit_oid,
-                old,
-                source,
-            }));
+        plan.installations.push(Installation {
+            offer: room.take(&coordinate, pull_request, brought),
+            bytes: brought.bytes,
+            coordinate,
+            event_id: pull_request.event_id,
+            commit_oid: pull_request.commit_oid,
+            old,
+            source,
+        });
     }
 }
 
@@ -230,8 +275,12 @@ pub(super) fn plan_unstaging(facts: &Facts, disk: &Disk, plan: &mut Plan) {
         let moves_in = moving.contains(&(&staged.coordinate, staged.event_id));
         let known = facts.pull_request(&staged.event_id);
         let expires = expiring.contains(&staged.event_id);
-        // Only where it may move in some day: other staged objects for its event belong to nobody.
+        // Only where it may move in some day: other staged objects for its event belong to nobody. One whose event is
+        // served does not wait for room.
+        let lacks_room = plan.lacking.contains_key(&(staged.coordinate.clone(), staged.event_id));
+        let waits = |known: &Known<PullRequest>| !lacks_room || !known.status.counts_as_served();
         let named = !expires
+            && known.is_some_and(waits)
             && known.is_some_and(|known| {
                 known.item.commit_oid == staged.commit_oid && facts.is_offered_to(&known.item, &staged.coordinate)
             })

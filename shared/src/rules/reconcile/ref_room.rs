@@ -1,15 +1,23 @@
-//! How many PR refs a repository has room for. Any author of an event can ask for one in 16 repositories, and it stays
-//! as long as the event; its maintainers have room that strangers cannot take.
+//! How many PR refs a repository has room for, and for how many bytes that come with them. Any author of an event can
+//! ask for a ref in 16 repositories, and it stays as long as the event; its maintainers have room that strangers cannot
+//! take. Of strangers' room, each author and each address may have a part of what nobody else has: keys cost nothing,
+//! and so whoever has most finds none first.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use nostr::key::PublicKey;
 
 use crate::git::RefName;
 use crate::nip34::Coordinate;
 use crate::nip34::PullRequest;
+use crate::rules::BytesLeft;
 use crate::rules::Disk;
 use crate::rules::Facts;
+use crate::rules::PullRequestOffer;
+use crate::rules::SourceTag;
+use crate::rules::StagedPacks;
+use crate::rules::is_within_share;
 
 /// Most refs of PRs and PR updates in one repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +42,24 @@ pub(super) struct RefRoom<'f> {
     disk: &'f Disk,
     limits: PullRequestLimits,
     taken: BTreeMap<Coordinate, Taken>,
+    /// What moves into the repositories of each owner by this plan: in all, and of strangers.
+    planned: BTreeMap<PublicKey, (u64, u64)>,
 }
 
 /// Whose refs of PRs a repository has.
 #[derive(Default)]
 struct Taken {
-    by_maintainers: usize,
+    refs_of_maintainers: u64,
     /// Of all others, and of authors that were not recorded.
-    by_strangers: usize,
-    by_author: BTreeMap<PublicKey, usize>,
+    of_strangers: Share,
+    by_author: BTreeMap<PublicKey, Share>,
+    by_source: BTreeMap<Option<SourceTag>, Share>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    refs: u64,
+    bytes: u64,
 }
 
 impl<'f> RefRoom<'f> {
@@ -52,34 +69,61 @@ impl<'f> RefRoom<'f> {
             disk,
             limits,
             taken: BTreeMap::new(),
+            planned: BTreeMap::new(),
         }
     }
 
-    /// Returns what keeps the ref of a PR out of a repository; `None`: it exists, or there is room for it.
-    pub(super) fn lack(&mut self, coordinate: &Coordinate, pull_request: &PullRequest) -> Option<String> {
+    /// Returns what keeps the ref of a PR out of a repository, with what it has brought; `None`: it exists,
+    /// or there is room for it.
+    pub(super) fn lack(
+        &mut self,
+        coordinate: &Coordinate,
+        pull_request: &PullRequest,
+        brought: StagedPacks,
+    ) -> Option<String> {
         if self.has_ref(coordinate, pull_request) {
             return None;
         }
-        let (is_maintainer, limits) = (self.facts.confirms(coordinate, &pull_request.author), self.limits);
+        let is_maintainer = self.facts.confirms(coordinate, &pull_request.author);
+        let (left, limits) = (self.bytes_left(coordinate), self.limits);
         let taken = self.taken(coordinate);
-        let by_author = taken.by_author.get(&pull_request.author).copied().unwrap_or_default();
-        if is_maintainer {
-            let is_full = taken.by_maintainers >= limits.refs_per_repository_max;
-            return is_full.then(|| full("its maintainers", limits.refs_per_repository_max));
-        }
-        if by_author >= limits.refs_per_author_max {
-            return Some(full("one author", limits.refs_per_author_max));
-        }
-        let is_full = taken.by_strangers >= limits.refs_per_repository_max;
-        is_full.then(|| full("all non-maintainers together", limits.refs_per_repository_max))
+        let of_refs = match is_maintainer {
+            true => taken.lacks_refs_for_maintainers(limits),
+            false => taken.lacks_refs_for(&pull_request.author, brought.source, limits),
+        };
+        // Without bytes it fits into a full repository too.
+        let of_bytes = || match brought.bytes {
+            0 => None,
+            bytes if bytes > left.all => Some(FULL),
+            _ if is_maintainer => None,
+            bytes => taken.lacks_bytes_for(&pull_request.author, brought, left.of_strangers.checked_sub(bytes)),
+        };
+        of_refs.or_else(|| of_bytes().map(str::to_owned))
     }
 
-    /// Notes that a repository gets the ref of a PR.
-    pub(super) fn take(&mut self, coordinate: &Coordinate, pull_request: &PullRequest) {
+    /// Notes that a repository gets the ref of a PR, and returns for whose shares that counts.
+    pub(super) fn take(
+        &mut self,
+        coordinate: &Coordinate,
+        pull_request: &PullRequest,
+        StagedPacks { bytes, source }: StagedPacks,
+    ) -> PullRequestOffer {
+        let is_maintainer = self.facts.confirms(coordinate, &pull_request.author);
+        let offer = PullRequestOffer {
+            author: pull_request.author,
+            bytes: if is_maintainer { 0 } else { bytes },
+            source,
+        };
         if !self.has_ref(coordinate, pull_request) {
-            let is_maintainer = self.facts.confirms(coordinate, &pull_request.author);
-            self.taken(coordinate).add(Some(pull_request.author), is_maintainer);
+            let taken = self.taken(coordinate);
+            match is_maintainer {
+                true => taken.refs_of_maintainers += 1,
+                false => taken.add(Some(&offer), 1),
+            }
+            let (all, of_strangers) = self.planned.entry(coordinate.owner).or_default();
+            (*all, *of_strangers) = (*all + bytes, *of_strangers + offer.bytes);
         }
+        offer
     }
 
     fn has_ref(&self, coordinate: &Coordinate, pull_request: &PullRequest) -> bool {
@@ -88,33 +132,96 @@ impl<'f> RefRoom<'f> {
         on_disk.is_some_and(|on_disk| on_disk.refs.contains_key(&name))
     }
 
+    fn bytes_left(&self, coordinate: &Coordinate) -> BytesLeft {
+        let unbounded = BytesLeft {
+            all: u64::MAX,
+            of_strangers: u64::MAX,
+        };
+        let left = self.disk.room.get(coordinate).copied().unwrap_or(unbounded);
+        let (all, of_strangers) = self.planned.get(&coordinate.owner).copied().unwrap_or_default();
+        BytesLeft {
+            all: left.all.saturating_sub(all),
+            of_strangers: left.of_strangers.saturating_sub(of_strangers),
+        }
+    }
+
     fn taken(&mut self, coordinate: &Coordinate) -> &mut Taken {
         let (facts, disk) = (self.facts, self.disk);
         self.taken.entry(coordinate.clone()).or_insert_with(|| {
             let mut taken = Taken::default();
-            let on_disk = disk.repositories.get(coordinate).into_iter();
-            for (on_disk, name) in on_disk.flat_map(|on_disk| on_disk.refs.keys().map(move |name| (on_disk, name))) {
-                let Some(event_id) = name.pull_request_id() else {
-                    continue;
-                };
-                let author = on_disk.pull_request_authors.get(&event_id).copied();
-                let is_maintainer = author.is_some_and(|author| facts.confirms(coordinate, &author));
-                taken.add(author, is_maintainer);
+            let Some(on_disk) = disk.repositories.get(coordinate) else {
+                return taken;
+            };
+            let event_ids: BTreeSet<_> = on_disk.refs.keys().filter_map(RefName::pull_request_id).collect();
+            for event_id in &event_ids {
+                let offer = on_disk.offers.get(event_id);
+                match offer.is_some_and(|offer| facts.confirms(coordinate, &offer.author)) {
+                    true => taken.refs_of_maintainers += 1,
+                    false => taken.add(offer, 1),
+                }
             }
+            let ended = on_disk
+                .offers
+                .iter()
+                .filter(|(event_id, _)| !event_ids.contains(event_id));
+            ended.for_each(|(_, offer)| taken.add(Some(offer), 0));
             taken
         })
     }
 }
 
 impl Taken {
-    fn add(&mut self, author: Option<PublicKey>, is_maintainer: bool) {
-        match is_maintainer {
-            true => self.by_maintainers += 1,
-            false => self.by_strangers += 1,
+    fn add(&mut self, offer: Option<&PullRequestOffer>, refs: u64) {
+        let source = self.by_source.entry(offer.and_then(|offer| offer.source)).or_default();
+        let author = offer.map(|offer| self.by_author.entry(offer.author).or_default());
+        for share in [Some(&mut self.of_strangers), Some(source), author]
+            .into_iter()
+            .flatten()
+        {
+            share.refs += refs;
+            share.bytes += offer.map_or(0, |offer| offer.bytes);
         }
-        if let Some(author) = author {
-            *self.by_author.entry(author).or_default() += 1;
+    }
+
+    fn lacks_refs_for_maintainers(&self, limits: PullRequestLimits) -> Option<String> {
+        let max = limits.refs_per_repository_max;
+        (self.refs_of_maintainers >= max as u64).then(|| full("its maintainers", max))
+    }
+
+    fn lacks_refs_for(
+        &self,
+        author: &PublicKey,
+        source: Option<SourceTag>,
+        limits: PullRequestLimits,
+    ) -> Option<String> {
+        let (max, of_author_max) = (limits.refs_per_repository_max, limits.refs_per_author_max);
+        let Some(left) = (max as u64).checked_sub(self.of_strangers.refs + 1) else {
+            return Some(full("all non-maintainers together", max));
+        };
+        let (of_author, of_source) = self.shares(author, source);
+        // Whoever has none may have one.
+        let fits = |its: u64, share| its == 0 || is_within_share(its + 1, left, share);
+        if of_author_max == 0 || !fits(of_author.refs, (of_author_max as u64, max as u64)) {
+            return Some(full("one author, and fewer where it has many", of_author_max));
         }
+        let of_source_max = max * SOURCE_SHARE.0 as usize / SOURCE_SHARE.1 as usize;
+        (!fits(of_source.refs, SOURCE_SHARE))
+            .then(|| full("authors at one address, and fewer where it has many", of_source_max))
+    }
+
+    /// `left`: what is left of strangers' room with what this brings; `None`: that does not fit at all.
+    fn lacks_bytes_for(&self, author: &PublicKey, brought: StagedPacks, left: Option<u64>) -> Option<&'static str> {
+        let Some(left) = left else {
+            return Some(FULL_OF_STRANGERS);
+        };
+        let (of_author, of_source) = self.shares(author, brought.source);
+        let fits = |its: Share| is_within_share(its.bytes.saturating_add(brought.bytes), left, BYTES_SHARE);
+        (!fits(of_author) || !fits(of_source)).then_some(FULL_OF_ONE)
+    }
+
+    fn shares(&self, author: &PublicKey, source: Option<SourceTag>) -> (Share, Share) {
+        let of_author = self.by_author.get(author).copied().unwrap_or_default();
+        (of_author, self.by_source.get(&source).copied().unwrap_or_default())
     }
 }
 
@@ -122,18 +229,34 @@ fn full(whose: &str, max: usize) -> String {
     format!("room for its ref: a repository may have at most {max} PR refs of {whose}")
 }
 
+/// The part of strangers' refs in a repository that one address may have.
+const SOURCE_SHARE: (u64, u64) = (1, 4);
+
+/// The part of the bytes of strangers' PRs that one author, and one address, may have.
+const BYTES_SHARE: (u64, u64) = (1, 4);
+
+/// What a PR waits for that does not fit.
+const FULL: &str = "room for its commit: the repository, or all of its owner's together, would have more than they may";
+const FULL_OF_STRANGERS: &str =
+    "room for its commit: PRs of non-maintainers may bring a quarter of what a repository and its owner may have";
+const FULL_OF_ONE: &str = "room for its commit: its author, or the address that it came from, would have most of what \
+                           PRs of non-maintainers may bring";
+
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use nostr::event::Event;
 
     use super::*;
+    use crate::git::ObjectKind;
     use crate::rules::OnDisk;
+    use crate::rules::Staged;
     use crate::rules::facts::tests::Scene;
     use crate::rules::facts::tests::announcement_event;
     use crate::rules::facts::tests::coordinate;
     use crate::rules::facts::tests::oid;
     use crate::rules::facts::tests::pubkey;
-    use crate::rules::facts::tests::pull_request_event;
     use crate::rules::reconcile::Plan;
     use crate::rules::reconcile::PlanSettings;
     use crate::rules::reconcile::plan;
@@ -141,32 +264,57 @@ mod tests {
     const SETTINGS: PlanSettings = PlanSettings {
         sleep_secs: 1,
         pull_requests: PullRequestLimits {
-            refs_per_repository_max: 3,
+            refs_per_repository_max: 12,
             refs_per_author_max: 2,
         },
     };
 
-    /// Reconciles PRs that arrive at a repository with the commit `c`, the PRs of `there` and their refs.
-    fn plan_for(there: &[&Event], are_noted: bool, arriving: &[&Event]) -> Plan {
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([203, 0, 113, last])
+    }
+
+    /// A PR, and the address that it comes from.
+    type From<'e> = (&'e Event, u8);
+
+    fn on_disk(there: &[From<'_>], are_noted: bool) -> OnDisk {
         let mut on_disk = OnDisk {
-            objects: [(oid('c'), crate::git::ObjectKind::Commit)].into(),
+            objects: [(oid('c'), ObjectKind::Commit)].into(),
             ..OnDisk::default()
         };
-        for event in there {
+        for (event, from) in there {
             on_disk.refs.insert(RefName::pull_request(&event.id), oid('c'));
             if are_noted {
-                on_disk.pull_request_authors.insert(event.id, event.pubkey);
+                on_disk.offers.insert(event.id, brought(event.pubkey, 0, *from));
             }
         }
+        on_disk
+    }
+
+    fn brought(author: PublicKey, bytes: u64, from: u8) -> PullRequestOffer {
+        PullRequestOffer {
+            author,
+            bytes,
+            source: Some(SourceTag::of_address(address(from))),
+        }
+    }
+
+    /// Reconciles PRs that arrive at a repository with the commit `c`, the PRs of `there` and their refs.
+    fn plan_for(there: &[From<'_>], are_noted: bool, arriving: &[From<'_>]) -> Plan {
         let disk = Disk {
-            repositories: [(coordinate(1, "r"), on_disk)].into(),
+            repositories: [(coordinate(1, "r"), on_disk(there, are_noted))].into(),
             ..Disk::default()
         };
+        plan(&arriving_at(arriving, u64::MAX).facts(), &disk, &SETTINGS)
+    }
+
+    fn arriving_at(arriving: &[From<'_>], deadline: u64) -> Scene {
         let announced = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
-        let scene = Scene::default()
-            .served([announced])
-            .held(arriving.iter().copied().cloned());
-        plan(&scene.facts(), &disk, &SETTINGS)
+        let events = arriving.iter().map(|(event, _)| (*event).clone());
+        let mut scene = Scene::default().served([announced]).held_until(deadline, events);
+        for (entry, (_, from)) in scene.entries.iter_mut().zip(arriving) {
+            entry.source = format!("IP4 {}", address(*from));
+        }
+        scene
     }
 
     fn offer(author: u8, number: u64) -> Event {
@@ -178,70 +326,212 @@ mod tests {
 
     #[test]
     fn strangers_have_a_share_each_and_all_together_and_maintainers_room_of_their_own() {
-        let offers: Vec<Event> = (1..=4).map(|number| offer(3, number)).collect();
-        let (a, b) = (offer(4, 1), offer(4, 2));
-        let full = [&offers[0], &offers[1], &a];
-        let (owner, maintainer) = (offer(1, 1), offer(2, 1));
-        for (story, there, are_noted, arriving, fits) in [
-            ("the first", &[][..], true, &offers[0], true),
+        let own: Vec<Event> = (1..=3).map(|number| offer(3, number)).collect();
+        let others: Vec<Event> = (4..=16).map(|author| offer(author, 1)).collect();
+        let apart: Vec<From<'_>> = others.iter().zip(1..).take(12).collect();
+        let two = [(&own[0], 1), (&own[1], 2)];
+        let at_one = [(&others[0], 1), (&others[1], 1), (&others[2], 1)];
+        let (owner, maintainer, again) = (offer(1, 1), offer(2, 1), offer(4, 2));
+        for (story, there, are_noted, arriving, lacks) in [
+            ("the first", &[][..], true, (&own[0], 1), None),
             (
-                "one more than the share",
-                &[&offers[0], &offers[1]],
+                "more than an author's share",
+                &two,
                 true,
-                &offers[2],
-                false,
+                (&own[2], 3),
+                Some("one author"),
             ),
-            ("another's", &[&offers[0], &offers[1]], true, &a, true),
-            ("another's in a full repository", &full, true, &b, false),
-            ("one of authors unknown", &full, false, &b, false),
-            ("one that has its ref", &full, true, &a, true),
-            ("the owner's", &full, true, &owner, true),
-            ("a maintainer's", &full, true, &maintainer, true),
+            ("another's", &two, true, (&others[0], 1), None),
+            (
+                "more than an address's share",
+                &at_one,
+                true,
+                (&others[3], 1),
+                Some("one address"),
+            ),
+            ("another address's", &at_one, true, (&others[3], 2), None),
+            (
+                "the last one, of somebody without any",
+                &apart[..11],
+                true,
+                (&others[12], 13),
+                None,
+            ),
+            (
+                "the last one, of one who has one",
+                &apart[..11],
+                true,
+                (&again, 13),
+                Some("one author"),
+            ),
+            (
+                "the last one, of an address that has one",
+                &apart[..11],
+                true,
+                (&others[12], 1),
+                Some("one address"),
+            ),
+            (
+                "one in a full repository",
+                &apart,
+                true,
+                (&others[12], 13),
+                Some("all non-maintainers"),
+            ),
+            (
+                "one of authors unknown",
+                &apart,
+                false,
+                (&others[12], 13),
+                Some("all non-maintainers"),
+            ),
+            ("one that has its ref", &apart, true, (&others[0], 1), None),
+            ("the owner's", &apart, true, (&owner, 1), None),
+            ("a maintainer's", &apart, true, (&maintainer, 1), None),
         ] {
             let plan = plan_for(there, are_noted, &[arriving]);
 
-            assert_eq!(!plan.releases.is_empty(), fits, "{story}: {plan:?}");
-            let waits = plan
-                .waiting
-                .get(&arriving.id)
-                .is_some_and(|text| text.contains("room for its ref"));
-            assert_eq!(waits, !fits, "{story}: {plan:?}");
+            assert_eq!(!plan.releases.is_empty(), lacks.is_none(), "{story}: {plan:?}");
+            let waits = plan.waiting.get(&arriving.0.id);
+            let expected =
+                lacks.map(|lacks| waits.is_some_and(|it| it.contains("room for its ref") && it.contains(lacks)));
+            assert!(expected.unwrap_or(waits.is_none()), "{story}: {plan:?}");
         }
     }
 
     #[test]
     fn those_that_arrive_together_share_what_is_left() {
         let offers: Vec<Event> = (1..=4).map(|number| offer(3, number)).collect();
+        let offers: Vec<From<'_>> = offers.iter().zip(1..).collect();
 
-        let plan = plan_for(&[], true, &offers.iter().collect::<Vec<_>>());
+        let plan = plan_for(&[], true, &offers);
 
         assert_eq!((plan.releases.len(), plan.installations.len()), (2, 2));
-        assert_eq!(plan.waiting.len(), 2);
+        assert_eq!((plan.waiting.len(), plan.lacking.len()), (2, 2));
     }
 
     #[test]
     fn one_that_finds_no_room_ends_at_its_deadline() {
-        let (first, second) = (pull_request_event(3, &coordinate(1, "r"), 'c'), offer(3, 2));
-        let late = offer(3, 3);
-        let on_disk = OnDisk {
-            refs: [&first, &second]
-                .map(|event| (RefName::pull_request(&event.id), oid('c')))
-                .into(),
-            objects: [(oid('c'), crate::git::ObjectKind::Commit)].into(),
-            pull_request_authors: [&first, &second].map(|event| (event.id, event.pubkey)).into(),
-            ..OnDisk::default()
-        };
+        let offers: Vec<Event> = (1..=3).map(|number| offer(3, number)).collect();
         let disk = Disk {
-            repositories: [(coordinate(1, "r"), on_disk)].into(),
+            repositories: [(coordinate(1, "r"), on_disk(&[(&offers[0], 1), (&offers[1], 2)], true))].into(),
             ..Disk::default()
         };
-        let scene = Scene::default()
-            .served([announcement_event(1, "r", 1, &[])])
-            .held_until(0, [late.clone()]);
 
-        let plan = plan(&scene.facts(), &disk, &SETTINGS);
+        let plan = plan(&arriving_at(&[(&offers[2], 3)], 0).facts(), &disk, &SETTINGS);
 
         assert_eq!(plan.expired.len(), 1, "{plan:?}");
-        assert_eq!(plan.expired[0].0, late.id);
+        assert_eq!(plan.expired[0].0, offers[2].id);
+    }
+
+    /// PRs to a repository, each with its commit and so many bytes staged, and PRs that have brought some.
+    fn staged(arriving: &[(&Event, u64, u8)], had: &[PullRequestOffer], left: BytesLeft) -> Disk {
+        let here = OnDisk {
+            offers: (0..)
+                .zip(had)
+                .map(|(id, offer)| (nostr::event::EventId::from_byte_array([id; 32]), *offer))
+                .collect(),
+            ..OnDisk::default()
+        };
+        let packs = arriving.iter().map(|(event, bytes, from)| {
+            let staged = Staged {
+                coordinate: coordinate(1, "r"),
+                event_id: event.id,
+                commit_oid: oid('c'),
+            };
+            let source = Some(SourceTag::of_address(address(*from)));
+            (staged, StagedPacks { bytes: *bytes, source })
+        });
+        let staged_packs: BTreeMap<_, _> = packs.collect();
+        Disk {
+            repositories: [(coordinate(1, "r"), here)].into(),
+            staged: staged_packs.keys().cloned().collect(),
+            staged_packs,
+            room: [(coordinate(1, "r"), left)].into(),
+            ..Disk::default()
+        }
+    }
+
+    /// PR commits were charged to nobody: the disk filled, and the owner's own push found no room.
+    #[test]
+    fn the_commit_of_a_pull_request_moves_in_where_there_is_room_for_its_bytes() {
+        let (stranger, owner) = (offer(3, 1), offer(1, 1));
+        let left = BytesLeft {
+            all: 1000,
+            of_strangers: 400,
+        };
+        let none = BytesLeft {
+            all: 0,
+            of_strangers: 0,
+        };
+        let (own, other) = (brought(pubkey(3), 60, 7), brought(pubkey(4), 60, 1));
+        for (story, event, bytes, had, left, lack) in [
+            ("a quarter of what strangers may", &stranger, 100, &[][..], left, None),
+            ("more than that", &stranger, 101, &[], left, Some(FULL_OF_ONE)),
+            (
+                "its author has brought some",
+                &stranger,
+                100,
+                &[own],
+                left,
+                Some(FULL_OF_ONE),
+            ),
+            (
+                "somebody at its address has",
+                &stranger,
+                100,
+                &[other],
+                left,
+                Some(FULL_OF_ONE),
+            ),
+            (
+                "more than all strangers may",
+                &stranger,
+                401,
+                &[],
+                left,
+                Some(FULL_OF_STRANGERS),
+            ),
+            ("nothing but a ref", &stranger, 0, &[], none, None),
+            ("the owner's", &owner, 1000, &[own], left, None),
+            ("more than there is for the owner", &owner, 1001, &[], left, Some(FULL)),
+        ] {
+            let disk = staged(&[(event, bytes, 1)], had, left);
+
+            let held = plan(&arriving_at(&[(event, 9)], u64::MAX).facts(), &disk, &SETTINGS);
+
+            assert_eq!(held.releases.is_empty(), lack.is_some(), "{story}: {held:?}");
+            assert_eq!(
+                held.waiting.get(&event.id).map(String::as_str),
+                lack,
+                "{story}: {held:?}"
+            );
+            assert!(held.unstage.is_empty(), "{story}: {held:?}");
+            let paid: Vec<_> = held.installations.iter().map(|it| (it.bytes, it.offer)).collect();
+            let paid_by_strangers = if event.id == owner.id { 0 } else { bytes };
+            let expected = [(bytes, brought(event.pubkey, paid_by_strangers, 1))];
+            assert_eq!(paid, expected[..usize::from(lack.is_none())], "{story}");
+            // One that another repository's commit has completed waits in no purgatory.
+            let served = plan(&arriving_at(&[], 1).served([event.clone()]).facts(), &disk, &SETTINGS);
+            assert_eq!(!served.unstage.is_empty(), lack.is_some(), "{story}: {served:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_arrive_together_share_what_is_left() {
+        let (one, two) = (offer(3, 1), offer(4, 1));
+        let left = BytesLeft {
+            all: 1000,
+            of_strangers: 400,
+        };
+        let disk = staged(&[(&one, 100, 1), (&two, 100, 2)], &[], left);
+
+        let plan = plan(
+            &arriving_at(&[(&one, 1), (&two, 2)], u64::MAX).facts(),
+            &disk,
+            &SETTINGS,
+        );
+
+        assert_eq!((plan.installations.len(), plan.lacking.len()), (1, 1), "{plan:?}");
     }
 }

@@ -37,17 +37,16 @@ pub(super) fn plan_pull_request(
         .staged
         .within(facts.covered)
         .with(disk.installed.within(repositories));
-    let is_here = !found.is_empty();
-    if is_here {
-        plan.install = open.without(disk.installed);
-    }
+    // Neither gets it from the other: they have no maintainer's repository in common.
+    let (announced, open) = (announced.within(found), open.within(found));
+    plan.install = open.without(disk.installed);
     if status != EventStatus::Held {
         return;
     }
-    if errors.all().meets(repositories) || is_here && open.is_empty() && !announced.is_empty() {
+    if errors.all().meets(repositories) || open.is_empty() && !announced.is_empty() {
         plan.undecided.add(Event::PullRequest);
     }
-    if is_here && !open.is_empty() {
+    if !open.is_empty() {
         plan.releases.add(Event::PullRequest);
         if is_after_announcement(model, facts, open, plan) {
             plan.after_announcement.add(Event::PullRequest);

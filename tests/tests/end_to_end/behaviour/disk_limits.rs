@@ -16,6 +16,7 @@ use crate::fixture::in_both_worlds;
 in_both_worlds!(
     an_owner_has_so_much_of_the_disk_and_nobody_else_less,
     strangers_commits_have_so_much_room_beside_a_repository_and_maintainers_their_own,
+    pull_requests_of_strangers_leave_room_to_the_owner,
     strangers_commits_before_their_events_fill_only_their_repository,
     an_address_has_so_many_commits_before_their_events_and_sends_no_pack_beyond,
 );
@@ -58,29 +59,20 @@ async fn offer(served: &Served, event: &Event, commit: &str) -> tests::clients::
 
 async fn strangers_commits_have_so_much_room_beside_a_repository_and_maintainers_their_own(kind: Kind) {
     let options = Options {
-        gateway: &["--staged-per-repository-max=100KiB"],
+        gateway: &["--staged-per-repository-max=200KiB"],
         ..Options::default()
     };
     let world = World::start(kind, options).await;
     let mut nostr = world.nostr().await;
     let served = Served::new(&world, &mut nostr, "r").await;
-    let offers = async |seed: u32, author: &Keys| {
-        served
-            .git
-            .run(&["reset", "--quiet", "--hard", &served.commit])
-            .await
-            .expect_ok();
-        let commit = served.git.commit_file(&format!("noise{seed}"), &noise(seed)).await;
-        (served.repository.pull_request(author, &commit), commit)
-    };
     let stranger = Keys::generate();
-    let (first, second) = (offers(1, &stranger).await, offers(2, &stranger).await);
-    let owners = offers(3, &served.repository.owner).await;
+    let (first, second) = (noisy(&served, 1, &stranger).await, noisy(&served, 2, &stranger).await);
+    let owners = noisy(&served, 3, &served.repository.owner).await;
     offer(&served, &first.0, &first.1).await.expect_ok();
 
     let refused = offer(&served, &second.0, &second.1).await.expect_refused();
     assert!(
-        refused.contains("PR commits that wait for their events use"),
+        refused.contains("PR commits from your address that wait for their events would use"),
         "{refused}"
     );
 
@@ -91,6 +83,50 @@ async fn strangers_commits_have_so_much_room_beside_a_repository_and_maintainers
     assert_eq!(nostr.send(&first.0).await, held());
     eventually("it is served", async || nostr.serves(&first.0).await).await;
     offer(&served, &second.0, &second.1).await.expect_ok();
+}
+
+/// Makes a commit of 80 KB, and the PR that offers it.
+async fn noisy(served: &Served, seed: u32, author: &Keys) -> (Event, String) {
+    let reset = ["reset", "--quiet", "--hard", &served.commit];
+    served.git.run(&reset).await.expect_ok();
+    let commit = served.git.commit_file(&format!("noise{seed}"), &noise(seed)).await;
+    (served.repository.pull_request(author, &commit), commit)
+}
+
+/// They were charged to nobody, and filled a repository until its owner's own push found no room.
+async fn pull_requests_of_strangers_leave_room_to_the_owner(kind: Kind) {
+    let options = Options {
+        gateway: &["--disk-per-repository-max=300KiB"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let strangers = noisy(&served, 1, &Keys::generate()).await;
+    let owners = noisy(&served, 2, &served.repository.owner).await;
+    assert_eq!(nostr.send(&strangers.0).await, held());
+
+    let said = offer(&served, &strangers.0, &strangers.1).await;
+
+    let note = "is kept, and waits for room for its commit";
+    assert!(said.ok && said.stderr.contains(note), "{}", said.stderr);
+    assert!(!nostr.serves(&strangers.0).await);
+    assert_eq!(nostr.send(&owners.0).await, held());
+    offer(&served, &owners.0, &owners.1).await.expect_ok();
+    assert!(nostr.serves(&owners.0).await);
+    // His PRs count for what he may have.
+    let beyond = [
+        noisy(&served, 3, &served.repository.owner).await,
+        noisy(&served, 4, &served.repository.owner).await,
+        noisy(&served, 5, &served.repository.owner).await,
+    ];
+    let mut refused = Vec::new();
+    for (event, commit) in &beyond {
+        assert_eq!(nostr.send(event).await, held());
+        refused.push(offer(&served, event, commit).await);
+    }
+    let refused = refused.pop().unwrap().expect_refused();
+    assert!(refused.contains("this repository uses"), "{refused}");
 }
 
 /// 313 pushes of 32 refs filled the placeholders of the whole server.

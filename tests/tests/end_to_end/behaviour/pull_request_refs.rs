@@ -127,7 +127,7 @@ async fn the_refs_of_an_author_whom_the_operator_denies_go(kind: Kind) {
 
 async fn pull_requests_of_one_stranger_take_only_his_share(kind: Kind) {
     let options = Options {
-        gateway: &["--pr-refs-per-author-max=2", "--pr-refs-per-repository-max=3"],
+        gateway: &["--pr-refs-per-author-max=2", "--pr-refs-per-repository-max=12"],
         ..Options::default()
     };
     let world = World::start(kind, options).await;
