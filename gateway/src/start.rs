@@ -56,6 +56,7 @@ use crate::meter::Meter;
 use crate::options::GatewayOptions;
 use crate::push::Pusher;
 use crate::push::audit::PushLog;
+use crate::push::list_memory::of_all_lists;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
 use crate::reconcile::Reconciler;
@@ -307,6 +308,7 @@ fn pusher(
         receiver: Receiver {
             repositories: reconciler.repositories.clone(),
             purgatory: reconciler.loader.purgatory.clone(),
+            lists: of_all_lists(),
             incoming: Shares::new(limits.of_transfers()),
             least_rate: limits.least_rate(),
             received_bytes: Meter::default(),

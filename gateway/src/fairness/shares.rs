@@ -23,6 +23,8 @@ pub(crate) struct ShareLimits {
 #[derive(Debug, Clone)]
 pub(crate) struct Shares {
     limits: ShareLimits,
+    /// Most bytes of one address.
+    payer_bytes_max: u64,
     table: Arc<Mutex<ClaimTable>>,
 }
 
@@ -67,8 +69,15 @@ impl Shares {
     pub(crate) fn new(limits: ShareLimits) -> Self {
         Self {
             limits,
+            payer_bytes_max: limits.bytes_max,
             table: Arc::default(),
         }
+    }
+
+    /// Leaves a quarter of the bytes to other addresses, so that what one of them keeps is never all.
+    pub(crate) fn with_bytes_for_others(mut self) -> Self {
+        self.payer_bytes_max = self.limits.bytes_max - self.limits.bytes_max / 4;
+        self
     }
 
     /// Takes a place for a client at `address`. Where none is free, the youngest of the address with most ends, since
@@ -120,13 +129,14 @@ impl Claim {
     /// Adds bytes. Where there is no room for them, the largest claim of the address with most ends.
     ///
     /// # Errors
-    /// [`AllInUse`] if no other address has more than this one would have, or this claim has ended.
+    /// [`AllInUse`] if no other address has more than this one would have, this one would have more than one may, or
+    /// this claim has ended.
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), AllInUse> {
         let mut table = self.shares.table.lock();
-        if !table.claims.contains_key(&self.id) {
+        let wanted = table.usage(self.payer).bytes.saturating_add(bytes);
+        if !table.claims.contains_key(&self.id) || wanted > self.shares.payer_bytes_max {
             return Err(AllInUse);
         }
-        let wanted = table.usage(self.payer).bytes.saturating_add(bytes);
         while table.bytes.saturating_add(bytes) > self.shares.limits.bytes_max {
             let most = |(_, entry): &(u64, &ClaimEntry)| (table.usage(entry.payer).bytes, entry.bytes);
             let victim = table.not_kept().filter(|(_, entry)| entry.bytes > 0).max_by_key(most);
@@ -160,17 +170,20 @@ impl Claim {
         self.ended.cancelled().await;
     }
 
-    /// Protects it from being replaced until it ends.
+    /// Protects it from being replaced, until it is released.
     ///
     /// # Errors
     /// [`AllInUse`] if it has ended already.
     pub(crate) fn keep(&self) -> Result<(), AllInUse> {
-        match self.shares.table.lock().claims.get_mut(&self.id) {
-            Some(entry) => {
-                entry.is_kept = true;
-                Ok(())
-            }
-            None => Err(AllInUse),
+        let mut table = self.shares.table.lock();
+        table.claims.get_mut(&self.id).ok_or(AllInUse)?.is_kept = true;
+        Ok(())
+    }
+
+    /// Lets it be replaced again.
+    pub(crate) fn release(&self) {
+        if let Some(entry) = self.shares.table.lock().claims.get_mut(&self.id) {
+            entry.is_kept = false;
         }
     }
 }
@@ -272,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_ends_for_nobody() {
+    fn what_is_kept_ends_for_nobody_until_it_is_released() {
         let shares = shares(2, 10);
         let kept = [(); 2].map(|()| shares.enter(address(1)).unwrap());
         for claim in &kept {
@@ -282,5 +295,23 @@ mod tests {
 
         assert_eq!(shares.enter(address(2)).err(), Some(AllInUse));
         assert!(!kept.iter().any(has_ended));
+        kept[0].release();
+        let entered = shares.enter(address(2)).unwrap();
+        assert_eq!(kept.each_ref().map(has_ended), [true, false]);
+        assert_eq!(kept[0].keep(), Err(AllInUse));
+        drop(entered);
+    }
+
+    #[test]
+    fn one_address_leaves_bytes_to_others_where_it_has_to() {
+        let shares = shares(10, 100).with_bytes_for_others();
+        let [one, other] = [1, 2].map(|last| shares.enter(address(last)).unwrap());
+        one.grow(75).unwrap();
+        one.keep().unwrap();
+
+        assert_eq!(one.grow(1), Err(AllInUse));
+        other.grow(25).unwrap();
+
+        assert!(!has_ended(&one) && !has_ended(&other));
     }
 }
