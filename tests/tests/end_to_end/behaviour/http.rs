@@ -239,7 +239,8 @@ async fn a_compressed_push_is_taken_unless_it_is_large(kind: Kind) {
     let served = Served::new(&world, &mut world.nostr().await, "r").await;
     let small = [&pull_request(&served.commit), EMPTY_PACK].concat();
     let large = [&small[..], &vec![0; 17 << 20]].concat();
-    let malformed = [b"0009large".as_slice(), &large].concat();
+    // Its second line is no command.
+    let malformed = [&small[..small.len() - EMPTY_PACK.len() - 4], b"0009large", &large].concat();
     for (name, body, expected) in [
         ("small", small, "unpack ok"),
         (
