@@ -54,7 +54,7 @@ impl Stranger {
     /// # Panics
     /// The server cannot be reached.
     pub async fn begin_long_push(&self) -> TcpStream {
-        let name = "long/".repeat(24);
+        let name = "long/".repeat(20);
         let lines = (0..20_000).map(|number| {
             let capabilities = if number == 0 { "\0 report-status" } else { "" };
             let command = format!(

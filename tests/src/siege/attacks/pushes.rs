@@ -156,7 +156,7 @@ async fn many_commands(attacker: Attacker) -> Assault {
 }
 
 async fn long_lists(attacker: Attacker) -> Assault {
-    let name = "long/".repeat(24);
+    let name = "long/".repeat(20);
     let commands: Vec<_> = (0..20_000)
         .map(|number| Command::update(None, &format!("{number:040x}"), &format!("refs/heads/{name}{number}")))
         .collect();
