@@ -58,6 +58,7 @@ use crate::meter::Meter;
 use crate::options::GatewayOptions;
 use crate::push::Pusher;
 use crate::push::audit::PushLog;
+use crate::push::list_memory::of_all_lists;
 use crate::push::publication::PushPublisher;
 use crate::push::receive::Receiver;
 use crate::reconcile::Reconciler;
@@ -324,6 +325,7 @@ fn pusher(
         receiver: Receiver {
             repositories: reconciler.repositories.clone(),
             purgatory: reconciler.loader.purgatory.clone(),
+            lists: of_all_lists(),
             incoming: Shares::new(limits.of_transfers()),
             times: Live::new(limits.of_receiving()),
             received_bytes: Meter::default(),

@@ -26,6 +26,8 @@ pub(crate) struct ShareLimits {
 #[derive(Debug, Clone)]
 pub(crate) struct Shares {
     limits: Live<ShareLimits>,
+    /// Of all bytes, the part that is left to other addresses; `None`: one may have all.
+    others_part: Option<u64>,
     /// How often all claims, and all bytes, were in use when somebody needed more.
     hits: Meter<2>,
     table: Arc<Mutex<ClaimTable>>,
@@ -72,6 +74,7 @@ impl Shares {
     pub(crate) fn new(limits: ShareLimits) -> Self {
         Self {
             limits: Live::new(limits),
+            others_part: None,
             hits: Meter::default(),
             table: Arc::default(),
         }
@@ -80,6 +83,12 @@ impl Shares {
     /// Changes how much there is. What is in use beyond it ends by itself.
     pub(crate) fn set_limits(&self, limits: ShareLimits) {
         self.limits.set(limits);
+    }
+
+    /// Leaves a quarter of the bytes to other addresses, so that what one of them keeps is never all.
+    pub(crate) fn with_bytes_for_others(mut self) -> Self {
+        self.others_part = Some(4);
+        self
     }
 
     /// Takes a place for a client at `address`. Where none is free, the youngest of the address with most ends, since
@@ -137,14 +146,16 @@ impl Claim {
     /// Adds bytes. Where there is no room for them, the largest claim of the address with most ends.
     ///
     /// # Errors
-    /// [`AllInUse`] if no other address has more than this one would have, or this claim has ended.
+    /// [`AllInUse`] if no other address has more than this one would have, this one would have more than one may, or
+    /// this claim has ended.
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), AllInUse> {
         let mut table = self.shares.table.lock();
-        if !table.claims.contains_key(&self.id) {
-            return Err(AllInUse);
-        }
         let wanted = table.usage(self.payer).bytes.saturating_add(bytes);
         let bytes_max = self.shares.limits.get().bytes_max;
+        let of_others = self.shares.others_part.map_or(0, |part| bytes_max / part);
+        if !table.claims.contains_key(&self.id) || wanted > bytes_max - of_others {
+            return Err(AllInUse);
+        }
         if table.bytes.saturating_add(bytes) > bytes_max {
             self.shares.hits.add(1, 1);
         }
@@ -181,17 +192,20 @@ impl Claim {
         self.ended.cancelled().await;
     }
 
-    /// Protects it from being replaced until it ends.
+    /// Protects it from being replaced, until it is released.
     ///
     /// # Errors
     /// [`AllInUse`] if it has ended already.
     pub(crate) fn keep(&self) -> Result<(), AllInUse> {
-        match self.shares.table.lock().claims.get_mut(&self.id) {
-            Some(entry) => {
-                entry.is_kept = true;
-                Ok(())
-            }
-            None => Err(AllInUse),
+        let mut table = self.shares.table.lock();
+        table.claims.get_mut(&self.id).ok_or(AllInUse)?.is_kept = true;
+        Ok(())
+    }
+
+    /// Lets it be replaced again.
+    pub(crate) fn release(&self) {
+        if let Some(entry) = self.shares.table.lock().claims.get_mut(&self.id) {
+            entry.is_kept = false;
         }
     }
 }
@@ -296,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_ends_for_nobody() {
+    fn what_is_kept_ends_for_nobody_until_it_is_released() {
         let shares = shares(2, 10);
         let kept = [(); 2].map(|()| shares.enter(address(1)).unwrap());
         for claim in &kept {
@@ -306,5 +320,23 @@ mod tests {
 
         assert_eq!(shares.enter(address(2)).err(), Some(AllInUse));
         assert!(!kept.iter().any(has_ended));
+        kept[0].release();
+        let entered = shares.enter(address(2)).unwrap();
+        assert_eq!(kept.each_ref().map(has_ended), [true, false]);
+        assert_eq!(kept[0].keep(), Err(AllInUse));
+        drop(entered);
+    }
+
+    #[test]
+    fn one_address_leaves_bytes_to_others_where_it_has_to() {
+        let shares = shares(10, 100).with_bytes_for_others();
+        let [one, other] = [1, 2].map(|last| shares.enter(address(last)).unwrap());
+        one.grow(75).unwrap();
+        one.keep().unwrap();
+
+        assert_eq!(one.grow(1), Err(AllInUse));
+        other.grow(25).unwrap();
+
+        assert!(!has_ended(&one) && !has_ended(&other));
     }
 }

@@ -224,10 +224,10 @@ mod tests {
                 "Malformed(\"unexpected",
             ),
             ("long", body(&long), "Body(TooLong"),
-            ("stalled", Box::pin(start().chain(pending())), "Body(Stalled"),
+            ("stalled", Body::plain(start().chain(pending())), "Body(Stalled"),
             (
                 "broken",
-                Box::pin(start().chain(StreamReader::new(stream::iter([broken])))),
+                Body::plain(start().chain(StreamReader::new(stream::iter([broken])))),
                 "Body(Broken",
             ),
         ] {

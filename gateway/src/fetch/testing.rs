@@ -35,12 +35,12 @@ pub(super) fn body(request: &[u8]) -> Body {
         .chunks(11)
         .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
         .collect();
-    Box::pin(StreamReader::new(stream::iter(chunks)))
+    Body::plain(StreamReader::new(stream::iter(chunks)))
 }
 
 /// A request that does not end.
 pub(super) fn pending() -> Body {
-    Box::pin(StreamReader::new(stream::pending::<io::Result<Bytes>>()))
+    Body::plain(StreamReader::new(stream::pending::<io::Result<Bytes>>()))
 }
 
 /// The refs of a virtual repository.
@@ -158,7 +158,7 @@ impl UploadPack {
         protocol: Option<GitProtocol>,
         body: impl AsyncRead + Send + Sync + 'static,
     ) -> Result<FetchAnswer, UploadPackError> {
-        let request = self.receiver.receive(address, protocol, Box::pin(body)).await?;
+        let request = self.receiver.receive(address, protocol, Body::plain(body)).await?;
         self.answer(repository, request).await
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_compression::tokio::bufread::GzipDecoder;
@@ -9,8 +11,10 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use futures_util::Stream;
 use futures_util::TryStreamExt;
+use tokio::io::AsyncBufRead;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 use tokio_util::io::StreamReader;
@@ -18,7 +22,47 @@ use warp::Buf;
 use warp::http::HeaderMap;
 use warp::http::header;
 
-pub(crate) type Body = Pin<Box<dyn AsyncRead + Send + Sync>>;
+/// The body of a request: read, it is what the client means, and drained, what the client sends.
+pub(crate) enum Body {
+    Plain(SentBody),
+    Compressed(Box<GzipDecoder<SentBody>>),
+}
+
+type SentBody = Pin<Box<dyn AsyncBufRead + Send + Sync>>;
+
+impl Body {
+    /// Makes a body of bytes that are not compressed.
+    #[cfg(test)]
+    pub(crate) fn plain(bytes: impl AsyncRead + Send + Sync + 'static) -> Self {
+        Self::Plain(Box::pin(tokio::io::BufReader::new(bytes)))
+    }
+
+    /// Whether few bytes of the client may be many when they are read.
+    pub(crate) fn is_compressed(&self) -> bool {
+        matches!(self, Self::Compressed(_))
+    }
+
+    /// Reads and discards what the client still sends, which is not decompressed: a client that is still sending does
+    /// not read an answer (docs/facts/git-http.md 3.2).
+    pub(crate) async fn drain(&mut self, limits: BodyLimits) {
+        let sent = match self {
+            Self::Plain(sent) => sent,
+            Self::Compressed(decoder) => decoder.get_mut(),
+        };
+        if let Err(error) = to_the_end(sent, limits).await {
+            tracing::debug!(%error, "the rest of a request was not read");
+        }
+    }
+}
+
+impl AsyncRead for Body {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(sent) => sent.as_mut().poll_read(context, buffer),
+            Self::Compressed(decoder) => Pin::new(decoder).poll_read(context, buffer),
+        }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unsupported Content-Encoding {encoding:?}: send the body as it is, or gzip")]
@@ -39,9 +83,9 @@ pub(crate) fn open(
         .get(header::CONTENT_ENCODING)
         .map_or(&b"identity"[..], |value| value.as_bytes());
     match encoding {
-        b"identity" | b"" => Ok(Box::pin(plain)),
-        // git compresses requests for a fetch from 1 KiB on.
-        b"gzip" | b"x-gzip" => Ok(Box::pin(GzipDecoder::new(plain))),
+        b"identity" | b"" => Ok(Body::Plain(Box::pin(plain))),
+        // git compresses requests for a fetch from 1 KiB on, and JGit small pushes too (docs/facts/git-http.md 3.3).
+        b"gzip" | b"x-gzip" => Ok(Body::Compressed(Box::new(GzipDecoder::new(Box::pin(plain))))),
         other => Err(EncodingError {
             encoding: String::from_utf8_lossy(other).into_owned(),
         }),
@@ -118,14 +162,6 @@ impl<R: AsyncRead + Unpin> BodyReader<R> {
     }
 }
 
-/// Reads and discards the rest of a body: a client that is still sending does not read an answer
-/// (docs/facts/git-http.md 3.2).
-pub(crate) async fn drain(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) {
-    if let Err(error) = to_the_end(body, limits).await {
-        tracing::debug!(%error, "the rest of a request was not read");
-    }
-}
-
 async fn to_the_end(body: &mut (impl AsyncRead + Unpin), limits: BodyLimits) -> Result<(), BodyError> {
     let mut rest = BodyReader::new(body, limits);
     while rest.next().await?.is_some() {}
@@ -158,16 +194,19 @@ mod tests {
         encoder.into_inner()
     }
 
+    fn opened(encoding: &'static str, bytes: &[u8]) -> Result<Body, EncodingError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        let chunks: Vec<_> = bytes.chunks(7).map(|chunk| Ok(chunk.to_vec().into())).collect();
+        open(&headers, stream::iter(chunks).map_ok(|chunk: Bytes| chunk))
+    }
+
     async fn read(
         encoding: &'static str,
         bytes: Vec<u8>,
         bytes_max: u64,
     ) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-        let chunks: Vec<_> = bytes.chunks(7).map(|chunk| Ok(chunk.to_vec().into())).collect();
-        let stream = stream::iter(chunks).map_ok(|chunk: Bytes| chunk);
-        let body = open(&headers, stream)?;
+        let body = opened(encoding, &bytes)?;
         let limits = BodyLimits {
             bytes_max,
             stall_max: Duration::from_secs(10),
@@ -196,6 +235,31 @@ mod tests {
         assert_eq!(error.to_string(), "the request has more than 1000 bytes");
     }
 
+    /// 65 KB of a refused push were 64 MiB to read.
+    #[tokio::test]
+    async fn what_is_drained_is_not_decompressed() {
+        let bomb = gzipped(&vec![0; 1_000_000]).await;
+        let limits = BodyLimits {
+            bytes_max: bomb.len() as u64,
+            stall_max: Duration::from_secs(10),
+            duration_max: Duration::from_secs(10),
+        };
+        let mut body = opened("gzip", &bomb).unwrap();
+        let mut start = [0; 100];
+        body.read_exact(&mut start).await.unwrap();
+
+        body.drain(limits).await;
+
+        let Body::Compressed(mut decoder) = body else {
+            panic!("it is compressed")
+        };
+        assert_eq!(
+            decoder.get_mut().read(&mut start).await.unwrap(),
+            0,
+            "all of it was read"
+        );
+    }
+
     #[tokio::test]
     async fn an_unknown_encoding_is_refused() {
         assert!(
@@ -222,7 +286,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
             Some((byte(), ()))
         });
-        let bodies: [(&str, Body, &str); 5] = [
+        let bodies: [(&str, SentBody, &str); 5] = [
             ("its end", Box::pin(&b"0000"[..]), "Ok"),
             ("broken", Box::pin(StreamReader::new(stream::iter([broken]))), "Broken"),
             ("too long", Box::pin(&[0; 101][..]), "TooLong"),

@@ -21,7 +21,7 @@ pub(super) async fn refuse(
 ) -> Response {
     // An answer is read only by a client that has sent everything.
     if let Ok(mut body) = body::open(headers, body) {
-        body::drain(&mut body, DRAIN).await;
+        body.drain(DRAIN).await;
     }
     let message = serde_json::json!({ "message": MESSAGE }).to_string();
     reply::with_type(StatusCode::NOT_IMPLEMENTED, LFS_TYPE, message.into_response())

@@ -36,13 +36,13 @@ pub(crate) struct ServerLimits {
     /// 503. Each also counts as a connection of its address.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 4096)]
     pub(crate) websockets_max: usize,
-    /// Maximum number of packs being received, and also of fetch answers being sent. When all are in use, a new one
-    /// replaces one of the address with most.
+    /// Maximum number of pushes that are received or wait for their repository, and also of fetch answers being sent.
+    /// When all are in use, a new one replaces one of the address with most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), 
           default_value_t = UploadPackLimits::DEFAULT.transfers_max)]
     pub(crate) transfers_max: usize,
-    /// Maximum bytes on disk of packs that are not yet checked, and also of answers that wait for slow readers. When
-    /// all are in use, a new pack or answer replaces one of the address with most.
+    /// Maximum bytes on disk of packs that are not in a repository yet, and also of answers that wait for slow readers.
+    /// When all are in use, a new pack or answer replaces one of the address with most.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(UploadPackLimits::DEFAULT.spool_bytes_max))]
     pub(crate) spool_bytes_max: ByteCount,
     /// Minimum bytes per second at which a client must send a pack or read an answer; a client that is slower for

@@ -6,8 +6,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::Stream;
 use futures_util::stream;
 use shared::rules::Commanded;
+use shared::rules::PushDecision;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,7 +20,11 @@ use wire::command_list::PushCapabilities;
 use wire::report::Report;
 use wire::report::ReportWriter;
 
+use crate::http::body::Body;
+use crate::http::body::BodyLimits;
 use crate::http::reply;
+use crate::push::list_memory::GAVE_WAY;
+use crate::push::list_memory::ListMemory;
 use crate::push::outcome::PushOutcome;
 use crate::push::progress::Stage;
 
@@ -31,13 +38,21 @@ pub(super) struct PushResult {
 
 impl PushResult {
     /// Every command with its verdict, after a pack that was taken or not needed.
-    pub(super) fn of(commands: Vec<Commanded>, notes: Vec<String>) -> Self {
+    pub(super) fn of(decision: PushDecision) -> Self {
         let report = Report {
             unpack_error: None,
-            commands,
+            commands: decision.commands,
         };
-        let refusal = PushOutcome::Rules;
-        Self { notes, report, refusal }
+        Self {
+            notes: decision.notes,
+            report,
+            refusal: PushOutcome::Rules,
+        }
+    }
+
+    /// A push that ends because another address needs its room.
+    pub(super) fn gave_way() -> Self {
+        Self::failed(Vec::new(), GAVE_WAY.to_owned(), PushOutcome::Limit)
     }
 
     /// A push that failed as a whole.
@@ -53,15 +68,72 @@ impl PushResult {
         }
     }
 
-    fn bytes(&self, writer: ReportWriter) -> Bytes {
+    fn bytes(&self, writer: ReportWriter) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.notes.iter().flat_map(|note| writer.remote_text(note)).collect();
         bytes.extend_from_slice(&writer.finish(&self.report));
-        bytes.into()
+        bytes
     }
 }
 
-pub(super) fn whole(capabilities: &PushCapabilities, result: &PushResult) -> Response {
-    reply::git(RESULT_TYPE, result.bytes(ReportWriter::new(capabilities)))
+/// An answer as it is sent, and its memory; nothing else is left of its push.
+#[must_use = "it is for the client"]
+pub(super) struct PushAnswer {
+    bytes: Vec<u8>,
+    memory: ListMemory,
+    writer: ReportWriter,
+}
+
+impl PushAnswer {
+    pub(super) fn new(capabilities: &PushCapabilities, mut memory: ListMemory, result: PushResult) -> Self {
+        let writer = ReportWriter::new(capabilities);
+        let mut bytes = result.bytes(writer);
+        if memory.ended().now_or_never().is_some() {
+            bytes = PushResult::gave_way().bytes(writer);
+        }
+        memory.shrink_to(bytes.len());
+        Self { bytes, memory, writer }
+    }
+
+    /// Answers once the client has sent everything: before, it does not read.
+    pub(super) async fn after(mut self, body: &mut Body) -> Response {
+        let gives_way = tokio::select! {
+            () = body.drain(DRAIN) => false,
+            () = self.memory.ended() => true,
+        };
+        if gives_way {
+            self.bytes = PushResult::gave_way().bytes(self.writer);
+            self.memory.shrink_to(self.bytes.len());
+            body.drain(DRAIN).await;
+        }
+        if self.bytes.len() <= PIECE_BYTES {
+            return reply::git(RESULT_TYPE, self.bytes.into());
+        }
+        let len = self.bytes.len();
+        let (sender, receiver) = mpsc::channel(ANSWER_PIECES_MAX);
+        tokio::spawn(async move { self.send(&sender).await });
+        reply::git_stream(RESULT_TYPE, pieces(receiver), Some(len))
+    }
+
+    /// Sends it to a client that reads, as long as its memory is not another address's. A client that has disconnected
+    /// gets nothing.
+    async fn send(self, client: &mpsc::Sender<Bytes>) {
+        let sending = async {
+            for piece in self.bytes.chunks(PIECE_BYTES) {
+                // Each by itself: a part of the whole would keep the whole in memory.
+                if client.send(Bytes::copy_from_slice(piece)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = sending => {}
+            () = self.memory.ended() => {}
+        }
+    }
+}
+
+fn pieces(mut receiver: mpsc::Receiver<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    stream::poll_fn(move |context| receiver.poll_recv(context).map(|piece| piece.map(Ok)))
 }
 
 /// Answers git's question before a large push: nothing at all (docs/facts/git-http.md 3.3).
@@ -75,18 +147,15 @@ pub(super) fn in_task(
     tasks: &TaskTracker,
     capabilities: &PushCapabilities,
     stages: watch::Receiver<Stage>,
-    work: impl Future<Output = PushResult> + Send + 'static,
+    work: impl Future<Output = PushAnswer> + Send + 'static,
 ) -> Response {
     let writer = ReportWriter::new(capabilities);
-    let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
+    let (sender, receiver) = mpsc::channel(ANSWER_PIECES_MAX);
     tasks.spawn(async move {
-        let result = with_progress(work, stages, writer, &sender, Pace::DEFAULT).await;
-        // A client that has disconnected gets nothing.
-        drop(sender.send(result.bytes(writer)).await);
+        let answer = with_progress(work, stages, writer, &sender, Pace::DEFAULT).await;
+        answer.send(&sender).await;
     });
-    let chunks =
-        stream::poll_fn(move |context| receiver.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>)));
-    reply::git_stream(RESULT_TYPE, chunks, None)
+    reply::git_stream(RESULT_TYPE, pieces(receiver), None)
 }
 
 /// When a client gets messages about a push.
@@ -106,13 +175,13 @@ impl Pace {
 }
 
 /// Does some work, and sends how far it is: once it has taken long, at each change, and as a sign of life.
-async fn with_progress(
-    work: impl Future<Output = PushResult>,
+async fn with_progress<T>(
+    work: impl Future<Output = T>,
     mut stages: watch::Receiver<Stage>,
     writer: ReportWriter,
     client: &mpsc::Sender<Bytes>,
     pace: Pace,
-) -> PushResult {
+) -> T {
     let (mut next, mut is_slow) = (Instant::now() + pace.first, false);
     tokio::pin!(work);
     loop {
@@ -130,8 +199,16 @@ async fn with_progress(
 /// `gitprotocol-http(5)`, "Smart Service git-receive-pack".
 const RESULT_TYPE: &str = "application/x-git-receive-pack-result";
 
-/// Pieces of an answer that may wait for a slow client.
-const ANSWER_CHUNKS_MAX: usize = 4;
+/// Pieces of an answer that may wait for a slow client, in addition to what its memory counts.
+const ANSWER_PIECES_MAX: usize = 4;
+const PIECE_BYTES: usize = 16 << 10;
+
+/// Read and forgotten of a push that is refused, before the answer.
+const DRAIN: BodyLimits = BodyLimits {
+    bytes_max: 1 << 30,
+    stall_max: Duration::from_secs(10),
+    duration_max: Duration::from_secs(600),
+};
 
 #[cfg(test)]
 mod tests {
@@ -149,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn a_push_shows_signs_of_life_while_it_is_finished() {
         let writer = writer();
-        let (sender, mut receiver) = mpsc::channel(ANSWER_CHUNKS_MAX);
+        let (sender, mut receiver) = mpsc::channel(ANSWER_PIECES_MAX);
         let (_progress, stages) = watch::channel(Stage::Storing);
         // The work continues until the client has got two messages.
         let work = async {
@@ -157,7 +234,6 @@ mod tests {
                 let received = writer.progress("checked, storing it");
                 assert_eq!(receiver.recv().await, Some(received));
             }
-            PushResult::of(Vec::new(), Vec::new())
         };
         let brief = Pace {
             first: Duration::from_millis(5),
@@ -183,7 +259,6 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(400)).await;
             progress.send_replace(Stage::Publishing { events: 2 });
             tokio::time::sleep(Duration::from_secs(6)).await;
-            PushResult::of(Vec::new(), Vec::new())
         };
 
         with_progress(work, stages, writer, &sender, Pace::DEFAULT).await;
@@ -205,7 +280,6 @@ mod tests {
         let work = async {
             tokio::time::sleep(Duration::from_millis(950)).await;
             progress.send_replace(Stage::Publishing { events: 1 });
-            PushResult::of(Vec::new(), Vec::new())
         };
 
         with_progress(work, stages, writer(), &sender, Pace::DEFAULT).await;

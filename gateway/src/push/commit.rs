@@ -16,6 +16,8 @@ use shared::rules::PushDecision;
 use shared::rules::SourceTag;
 use shared::rules::Staged;
 
+use crate::fairness::shares::AllInUse;
+use crate::fairness::shares::Claim;
 use crate::push::error::PushError;
 use crate::push::request::PushRequest;
 use crate::reconcile::Loaded;
@@ -32,11 +34,11 @@ pub(super) struct Committed {
 }
 
 /// Commits a push that brought `received`: lock, in this line, mark dirty, load facts once, decide, move objects,
-/// reconcile on those facts.
+/// reconcile on those facts. It has its place until it has the lock.
 pub(super) async fn commit(
     reconciler: &Reconciler,
     request: &PushRequest,
-    received: Option<Received>,
+    (received, place): (Option<Received>, Claim),
     line: Line,
 ) -> Result<Committed, PushError> {
     let Reconciler {
@@ -44,7 +46,12 @@ pub(super) async fn commit(
     } = reconciler;
     let coordinate = &request.coordinate;
     let coordinates = BTreeSet::from([coordinate.clone()]);
-    let mut locked = repositories.lock_in(line, &coordinates).await?;
+    let mut locked = tokio::select! {
+        locked = repositories.lock_in(line, &coordinates) => locked?,
+        () = request.gives_way(&place) => return Err(PushError::GaveWay),
+    };
+    request.memory.keep().map_err(|AllInUse| PushError::GaveWay)?;
+    drop(place);
     // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
     // finishes.
     let pull_request_ids = request.pull_request_ids();

@@ -5,6 +5,8 @@ use shared::purgatory::PlaceholderLimit;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::RelayError;
 
+use crate::push::list_memory::GAVE_WAY;
+use crate::push::outcome::PushOutcome;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::error::RepositoryError;
 
@@ -19,6 +21,8 @@ pub(super) enum PushError {
     Gone,
     #[error("a different state event has arrived in the meantime, push again")]
     StateReplaced,
+    #[error("{GAVE_WAY}")]
+    GaveWay,
 }
 
 impl<E: Into<ReconcileError>> From<E> for PushError {
@@ -49,8 +53,15 @@ impl PushError {
             Self::Reconcile(ReconcileError::Repository(_)) => {
                 "the repository cannot be read or changed right now, push again later; this server's log has the reason"
             }
-            Self::NoPlaceholder(_) | Self::Gone | Self::StateReplaced => return self.to_string(),
+            Self::NoPlaceholder(_) | Self::Gone | Self::StateReplaced | Self::GaveWay => return self.to_string(),
         };
         text.to_owned()
+    }
+
+    pub(super) fn outcome(&self) -> PushOutcome {
+        match self {
+            Self::GaveWay => PushOutcome::Limit,
+            Self::Reconcile(_) | Self::NoPlaceholder(_) | Self::Gone | Self::StateReplaced => PushOutcome::Unavailable,
+        }
     }
 }

@@ -7,6 +7,7 @@ mod answer;
 pub(crate) mod audit;
 pub(crate) mod commit;
 mod error;
+pub(crate) mod list_memory;
 pub(crate) mod outcome;
 mod progress;
 pub(crate) mod publication;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
-use shared::rules::Commanded;
 use shared::rules::PushDecision;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,7 +34,6 @@ use crate::fetch::finding::Found;
 use crate::fetch::places::LoadSize;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
-use crate::http::body::drain;
 use crate::logged::logged;
 use crate::push::answer::PushResult;
 use crate::push::audit::Audit;
@@ -45,12 +44,12 @@ use crate::push::error::PushError;
 use crate::push::outcome::PushOutcome;
 use crate::push::progress::Stage;
 use crate::push::publication::PushPublisher;
-use crate::push::receive::Pack;
+use crate::push::receive::Arrived;
 use crate::push::receive::Receiver;
-use crate::push::refusal::DRAIN;
 use crate::push::refusal::failed;
 use crate::push::refusal::pack_refused;
 use crate::push::refusal::refuse_unread;
+use crate::push::refusal::uncommitted;
 use crate::push::request::PushRequest;
 use crate::reconcile::Reconciler;
 use crate::repositories::Line;
@@ -73,33 +72,27 @@ pub(crate) async fn receive_pack(pusher: Arc<Pusher>, coordinate: Coordinate, ad
 }
 
 async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, mut body: Body) -> Response {
-    let (request, pack_start) = match PushRequest::read(coordinate, audit.address(), &mut body).await {
+    let lists = &pusher.receiver.lists;
+    let (request, pack_start) = match PushRequest::read(coordinate, audit.address(), lists, &mut body).await {
         Ok(read) => read,
-        Err(error) => return refuse_unread(&audit, error, &mut body).await,
+        Err(error) => return refuse_unread(&audit, error, lists, &mut body).await,
     };
     if request.list.commands.is_empty() {
         return answer::probe();
     }
-    let capabilities = &request.list.capabilities;
+    let capabilities = request.list.capabilities.clone();
     let decision = match pusher.decide(&request).await {
         Ok(Some(decision)) => decision,
         Ok(None) => return audit.refuse_http(StatusCode::NOT_FOUND, "no such repository on this server"),
         Err(error) => {
-            drain(&mut body, DRAIN).await;
             tracing::warn!(repo.coordinate = %request.coordinate, error = logged(&error), "cannot decide about a push");
-            return answer::whole(
-                capabilities,
-                &audit.end(failed(&request, error.to_pusher(), PushOutcome::Unavailable)),
-            );
+            let result = audit.end(failed(&request, error.to_pusher(), PushOutcome::Unavailable));
+            return request.answer(result).after(&mut body).await;
         }
     };
     if !decision.acts() {
-        // An answer is read only by a client that has sent everything.
-        drain(&mut body, DRAIN).await;
-        return answer::whole(
-            capabilities,
-            &audit.end(PushResult::of(decision.commands, decision.notes)),
-        );
+        let result = audit.end(PushResult::of(decision));
+        return request.answer(result).after(&mut body).await;
     }
     let extension = pusher.extend(&decision);
     let received = async {
@@ -107,19 +100,20 @@ async fn answer_push(pusher: Arc<Pusher>, audit: Audit, coordinate: Coordinate, 
         pusher.receiver.receive(&request, pack_start, &mut body).await
     };
     match pusher.receiver.extending(&decision.extend, received).await {
-        Ok(pack) => {
-            let (tasks, capabilities) = (pusher.tasks.clone(), capabilities.clone());
-            let received_bytes = pack.as_ref().map_or(0, Pack::bytes);
+        Ok(arrived) => {
+            let tasks = pusher.tasks.clone();
+            let received_bytes = arrived.pack_bytes();
             let (progress, stages) = watch::channel(Stage::Checking { received_bytes });
             let work = async move {
-                let finished = pusher.finish(request, decision, pack, extension, &progress);
-                audit.end(finished.await)
+                let finished = pusher.finish(&request, decision, arrived, extension, &progress).await;
+                request.answer(audit.end(finished))
             };
             answer::in_task(&tasks, &capabilities, stages, work.instrument(Span::current()))
         }
         Err(error) => {
-            drain(&mut body, DRAIN).await;
-            answer::whole(capabilities, &audit.end(pack_refused(&request, &error)))
+            drop(decision);
+            let result = audit.end(pack_refused(&request, &error));
+            request.answer(result).after(&mut body).await
         }
     }
 }
@@ -189,24 +183,24 @@ impl Pusher {
     /// Finishes a push of which every byte is here, when its events are extended.
     async fn finish(
         self: Arc<Self>,
-        request: PushRequest,
+        request: &PushRequest,
         decision: PushDecision,
-        pack: Option<Pack>,
+        arrived: Arrived,
         extension: JoinHandle<()>,
         progress: &watch::Sender<Stage>,
     ) -> PushResult {
-        let checked = self.receiver.check(&request, pack, &decision);
+        let checked = self.receiver.check(request, arrived, &decision);
         let (received, _) = tokio::join!(self.receiver.extending(&decision.extend, checked), extension);
         let received = match received {
             Ok(received) => received,
-            Err(error) => return pack_refused(&request, &error),
+            Err(error) => return pack_refused(request, &error),
         };
         progress.send_replace(Stage::Storing);
         let line = match decision.is_staged_by_stranger && decision.allowed_tips().is_empty() {
             true => Line::Strangers,
             false => Line::Owners,
         };
-        match commit(&self.reconciler, &request, received, line).await {
+        match commit(&self.reconciler, request, received, line).await {
             Ok(Committed { mut decision, leased }) => {
                 let events = leased.len() + decision.awaited.len();
                 progress.send_replace(Stage::Publishing { events });
@@ -216,17 +210,9 @@ impl Pusher {
                     self.reader.load_ahead(&request.coordinate, request.pusher);
                 }
                 decision.notes.extend(note);
-                PushResult::of(decision.commands, decision.notes)
+                PushResult::of(decision)
             }
-            Err(error) => {
-                tracing::warn!(repo.coordinate = %request.coordinate, error = logged(&error), "push failed");
-                let reason = error.to_pusher();
-                let commands = Commanded::refuse_all(&request.list.commands, &reason);
-                PushResult {
-                    refusal: PushOutcome::Unavailable,
-                    ..PushResult::of(commands, vec![reason])
-                }
-            }
+            Err(error) => uncommitted(request, &error),
         }
     }
 }

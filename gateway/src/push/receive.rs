@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::Cursor;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,6 +31,7 @@ use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
 use crate::logged::logged;
 use crate::meter::Meter;
+use crate::push::list_memory::GAVE_WAY;
 use crate::push::outcome::PushOutcome;
 use crate::push::request::PushRequest;
 use crate::repositories::Repositories;
@@ -46,7 +46,9 @@ pub(crate) struct Receiver {
     /// Where quarantines are opened, and how much one push may bring.
     pub(crate) repositories: Repositories,
     pub(crate) purgatory: Purgatory,
-    /// Received packs that are not yet checked, by address.
+    /// The memory of command lists.
+    pub(crate) lists: Shares,
+    /// Pushes, from their decision until they have their repository's lock, with the bytes of their packs.
     pub(crate) incoming: Shares,
     pub(crate) received_bytes: Meter<1>,
     pub(crate) times: Live<ReceiveTimes>,
@@ -62,16 +64,16 @@ pub(crate) struct ReceiveTimes {
     pub(crate) check_wait: Duration,
 }
 
-/// A pack of which every byte is here and nothing is checked.
-pub(super) struct Pack {
-    spool: Spool,
-    claim: Claim,
-    pusher: IpAddr,
+/// A push of which every byte is here and nothing is checked.
+pub(super) struct Arrived {
+    /// `None`: every command deletes.
+    pack: Option<Spool>,
+    place: Claim,
 }
 
-impl Pack {
-    pub(super) fn bytes(&self) -> u64 {
-        self.spool.bytes()
+impl Arrived {
+    pub(super) fn pack_bytes(&self) -> u64 {
+        self.pack.as_ref().map_or(0, Spool::bytes)
     }
 }
 
@@ -86,8 +88,14 @@ pub(super) enum ReceiveError {
     TooSlow(#[from] TooSlow),
     #[error("too many pushes at the same time, push again later")]
     Busy,
-    #[error("too many pushes at the same time, and your address has most of them: push again later")]
+    #[error("{GAVE_WAY}")]
     AllInUse,
+    /// Of a few bytes it would write as many as of a large push.
+    #[error(
+        "a compressed push has at most {max_bytes} bytes: send it as it is (JGit compresses what fits into its \
+         http.postBuffer)"
+    )]
+    Compressed { max_bytes: u64 },
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
     #[error(transparent)]
@@ -134,6 +142,7 @@ impl ReceiveError {
             | Self::Busy
             | Self::AllInUse
             | Self::NoPlaceholder(_)
+            | Self::Compressed { .. }
             | Self::TrailingBytes
             | Self::BuildsOnParts { .. }
             | Self::Shallow { .. } => false,
@@ -174,40 +183,45 @@ impl Receiver {
         request: &PushRequest,
         pack_start: Vec<u8>,
         body: &mut Body,
-    ) -> Result<Option<Pack>, ReceiveError> {
-        if !request.list.expects_pack {
-            let ended =
-                pack_start.is_empty() && self.times.get().least_rate.begin().wait(body.read_u8()).await?.is_err();
-            return if ended {
-                Ok(None)
-            } else {
-                Err(ReceiveError::TrailingBytes)
-            };
-        }
-        let claim = self.incoming.enter(request.pusher)?;
-        let spool = tokio::select! {
-            spooled = self.spool(&claim, pack_start, body) => spooled?,
-            () = claim.ended() => return Err(ReceiveError::AllInUse),
+    ) -> Result<Arrived, ReceiveError> {
+        let place = self.incoming.enter(request.pusher)?;
+        let rest = async {
+            if request.list.expects_pack {
+                return self.spool(&place, pack_start, body).await.map(Some);
+            }
+            let mut patience = self.times.get().least_rate.begin();
+            match pack_start.is_empty() && patience.wait(body.read_u8()).await?.is_err() {
+                true => Ok(None),
+                false => Err(ReceiveError::TrailingBytes),
+            }
         };
-        Ok(Some(Pack {
-            spool,
-            claim,
-            pusher: request.pusher,
-        }))
+        let pack = tokio::select! {
+            pack = rest => pack?,
+            () = request.gives_way(&place) => return Err(ReceiveError::AllInUse),
+        };
+        Ok(Arrived { pack, place })
     }
 
     async fn spool(&self, claim: &Claim, pack_start: Vec<u8>, body: &mut Body) -> Result<Spool, ReceiveError> {
         let mut spool = self.repositories.spool();
         let limits = self.repositories.limits();
         let limits = BodyLimits {
-            // The spool bounds them, and reports it in the words of a push.
-            bytes_max: u64::MAX,
+            // The spool bounds what comes as it is, and reports it in the words of a push.
+            bytes_max: if body.is_compressed() {
+                COMPRESSED_BYTES_MAX
+            } else {
+                u64::MAX
+            },
             stall_max: limits.stall_max,
             duration_max: limits.duration_max,
         };
         let mut pack = BodyReader::new(Cursor::new(pack_start).chain(body), limits);
         let mut patience = self.times.get().least_rate.begin();
-        while let Some(bytes) = patience.wait(pack.next()).await?? {
+        let compressed = |error| match error {
+            BodyError::TooLong { bytes_max } => ReceiveError::Compressed { max_bytes: bytes_max },
+            error @ (BodyError::Stalled { .. } | BodyError::Deadline { .. } | BodyError::Broken(_)) => error.into(),
+        };
+        while let Some(bytes) = patience.wait(pack.next()).await?.map_err(compressed)? {
             patience.moved(bytes.len());
             claim.grow(bytes.len() as u64)?;
             self.received_bytes.add(0, bytes.len() as u64);
@@ -237,20 +251,21 @@ impl Receiver {
     }
 
     /// Checks a pack that was received, when there is a slot for it, and returns its objects, sorted for what
-    /// `decision` allows as yet.
+    /// `decision` allows as yet, with the place of the push.
     pub(super) async fn check(
         &self,
         request: &PushRequest,
-        pack: Option<Pack>,
+        Arrived { pack, place }: Arrived,
         decision: &PushDecision,
-    ) -> Result<Option<Received>, ReceiveError> {
-        let Some(pack) = pack else { return Ok(None) };
-        let check_wait = self.times.get().check_wait;
+    ) -> Result<(Option<Received>, Claim), ReceiveError> {
+        let Some(pack) = pack else { return Ok((None, place)) };
+        let slot = timeout(self.times.get().check_wait, self.checks.acquire(request.pusher));
         let slot = tokio::select! {
-            slot = timeout(check_wait, self.checks.acquire(pack.pusher)) => slot.map_err(|_| ReceiveError::Busy)?,
-            () = pack.claim.ended() => return Err(ReceiveError::AllInUse),
+            slot = slot => slot.map_err(|_| ReceiveError::Busy)?,
+            () = request.gives_way(&place) => return Err(ReceiveError::AllInUse),
         };
-        pack.claim.keep()?;
+        place.keep()?;
+        request.memory.keep()?;
         let limits = self.repositories.limits();
         // It stands twice until it is checked.
         if !self
@@ -263,10 +278,7 @@ impl Receiver {
             return Err(NoRoom::Disk.into());
         }
         let kept = self.repositories.kept(&request.coordinate, decision.parts_of()).await?;
-        let ingested = self
-            .repositories
-            .ingest(&request.coordinate, pack.spool, kept.as_ref())
-            .await;
+        let ingested = self.repositories.ingest(&request.coordinate, pack, kept.as_ref()).await;
         let quarantine = match ingested {
             Err(IngestError::MissingObject { message }) if request.list.is_shallow => {
                 return Err(ReceiveError::Shallow { message });
@@ -284,7 +296,9 @@ impl Receiver {
         let sorted = async { Ok::<_, ReceiveError>(sorted.await?) };
         let ((), received) = tokio::try_join!(room, sorted)?;
         drop(slot);
-        Ok(Some(received))
+        place.release();
+        request.memory.release();
+        Ok((Some(received), place))
     }
 
     /// Does some work, and extends the deadlines of these events until it is done: a large push does not lose its
@@ -326,8 +340,12 @@ fn incoming<'c>(request: &'c PushRequest, decision: &PushDecision, object_dir: O
     }
 }
 
+/// Of a pack that comes compressed; JGit compresses pushes of at most 1 MiB, unless it is told otherwise.
+const COMPRESSED_BYTES_MAX: u64 = 16 << 20;
+
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::net::Ipv4Addr;
     use std::pin::Pin;
     use std::sync::Arc;
@@ -343,6 +361,8 @@ mod tests {
 
     use super::*;
     use crate::fairness::shares::ShareLimits;
+    use crate::push::list_memory::ListMemory;
+    use crate::push::list_memory::of_all_lists;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
     use crate::repositories::testing::coordinate;
@@ -385,6 +405,7 @@ mod tests {
                 expects_pack: true,
                 ..CommandList::default()
             },
+            memory: ListMemory::new(&of_all_lists(), IpAddr::V4(Ipv4Addr::LOCALHOST)),
         }
     }
 
@@ -396,6 +417,7 @@ mod tests {
             let receiver = Receiver {
                 repositories: Repositories::new(world.store.clone(), limits),
                 purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1)),
+                lists: of_all_lists(),
                 incoming: Shares::new(ShareLimits {
                     claims_max: 1,
                     bytes_max: 1 << 20,
@@ -407,7 +429,7 @@ mod tests {
                 received_bytes: Meter::default(),
                 checks: Slots::new(1),
             };
-            let mut body: Body = Box::pin(CutOff {
+            let mut body = Body::plain(CutOff {
                 start: b"PACK\0\0\0\x02\0\0\0\x01",
                 then,
             });

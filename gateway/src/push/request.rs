@@ -18,11 +18,16 @@ use wire::command_list::CommandListLimits;
 use wire::command_list::CommandListParser;
 use wire::command_list::PushCapabilities;
 
+use crate::fairness::shares::Claim;
+use crate::fairness::shares::Shares;
 use crate::http::body::Body;
 use crate::http::body::BodyError;
 use crate::http::body::BodyLimits;
 use crate::http::body::BodyReader;
+use crate::push::answer::PushAnswer;
+use crate::push::answer::PushResult;
 use crate::push::error::PushError;
+use crate::push::list_memory::ListMemory;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 
@@ -31,35 +36,47 @@ pub(super) struct PushRequest {
     /// Where it comes from.
     pub(super) pusher: IpAddr,
     pub(super) list: CommandList,
+    /// Of the list, and then of the answer.
+    pub(super) memory: ListMemory,
 }
 
 pub(super) enum UnreadCommands {
     /// They are not what git sends; the capabilities that were understood tell how to answer.
     Malformed(PushCapabilities, CommandListError),
+    /// There is no memory for them.
+    GaveWay(PushCapabilities),
     /// The request broke off, or they did not arrive in time.
     Body(BodyError),
 }
 
 impl PushRequest {
-    /// Reads the commands; returns them with the bytes behind them that were read along: the start of the pack.
+    /// Reads the commands into their address's share of `lists`; returns them with the bytes behind them that were read
+    /// along: the start of the pack.
     pub(super) async fn read(
         coordinate: Coordinate,
         pusher: IpAddr,
+        lists: &Shares,
         body: &mut Body,
     ) -> Result<(Self, Vec<u8>), UnreadCommands> {
+        let mut memory = ListMemory::new(lists, pusher);
         let mut parser = CommandListParser::new(CommandListLimits::default());
         let mut reader = BodyReader::new(body, COMMANDS);
         while let Some(bytes) = reader.next().await.map_err(UnreadCommands::Body)? {
-            match parser.push(&bytes) {
-                Ok(None) => {}
-                Ok(Some((list, rest))) => {
+            let parsed = parser.push(&bytes);
+            let has_room = memory.take_for(parser.bytes()).is_ok();
+            match parsed {
+                Ok(None) if has_room => {}
+                Ok(Some((list, rest))) if has_room => {
                     let request = Self {
                         coordinate,
                         pusher,
                         list,
+                        memory,
                     };
                     return Ok((request, rest.to_vec()));
                 }
+                Ok(Some((list, _))) => return Err(UnreadCommands::GaveWay(list.capabilities)),
+                Ok(None) => return Err(UnreadCommands::GaveWay(parser.capabilities().clone())),
                 Err(error) => return Err(UnreadCommands::Malformed(parser.capabilities().clone(), error)),
             }
         }
@@ -95,6 +112,19 @@ impl PushRequest {
             decision.notes.push(OPTIONS_IGNORED.to_owned());
         }
         Ok(Some(decision))
+    }
+
+    /// Waits until its place or its memory is another address's, of which its own has most: it must then end.
+    pub(super) async fn gives_way(&self, place: &Claim) {
+        tokio::select! {
+            () = place.ended() => {}
+            () = self.memory.ended() => {}
+        }
+    }
+
+    /// Answers it; nothing but the answer is left of it.
+    pub(super) fn answer(self, result: PushResult) -> PushAnswer {
+        PushAnswer::new(&self.list.capabilities, self.memory, result)
     }
 
     pub(super) fn pull_request_ids(&self) -> BTreeSet<EventId> {

@@ -146,6 +146,11 @@ impl CommandListParser {
         &self.list.capabilities
     }
 
+    /// Returns how many bytes of the list are here.
+    pub fn bytes(&self) -> usize {
+        self.bytes_read + self.buffer.len()
+    }
+
     /// Takes the next chunk; returns the list once it is complete, with the input behind it: the start of the pack.
     /// The parser is spent then, and after an error.
     ///

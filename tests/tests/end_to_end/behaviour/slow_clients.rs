@@ -1,5 +1,8 @@
 //! Clients that send or read as slowly as they can: they wait for themselves, and nobody waits for them.
 
+use std::fs::File;
+use std::time::Duration;
+
 use tests::clients::http;
 use tests::clients::nostr::now;
 use tests::clients::slow::Stranger;
@@ -25,6 +28,7 @@ in_both_worlds!(
     a_push_that_is_too_slow_is_told_so,
     clones_that_are_read_slowly_keep_nobody_waiting,
     clones_that_find_no_room_on_disk_keep_nobody_waiting,
+    pushes_that_wait_for_a_lock_give_way_to_others,
 );
 
 /// Pushes something new and clones it; whoever else is there, both succeed.
@@ -80,6 +84,74 @@ async fn a_push_that_is_too_slow_is_told_so(kind: Kind) {
     let expected = "the push was not received: slower than 4096 bytes a second for 1 s";
     assert!(answer.contains(expected), "{answer}");
     assert_eq!(in_quarantine(&world), 0);
+}
+
+/// Each kept its objects for five minutes, even when its client had gone, and there was no limit to their number.
+async fn pushes_that_wait_for_a_lock_give_way_to_others(kind: Kind) {
+    let options = Options {
+        gateway: &["--transfers-max=3"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let locked = Served::new(&world, &mut nostr, "locked").await;
+    // As if another gateway had it.
+    let files = std::fs::read_dir(world.folder().join("data/locks")).unwrap();
+    let held: Vec<File> = files.map(|file| File::open(file.unwrap().path()).unwrap()).collect();
+    for file in &held {
+        file.lock().unwrap();
+    }
+    let other = Served::new(&world, &mut nostr, "other").await;
+    let stranger = Stranger::of(&locked.url);
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(stranger.push_known(&locked.commit).await);
+    }
+    eventually("they wait", async || in_quarantine(&world) == 3).await;
+    drop(waiting);
+
+    let one_more = rest(stranger.push_known(&locked.commit).await);
+    let one_more = tokio::time::timeout(Duration::from_secs(20), one_more).await;
+    push_and_clone(&world, &other, "beside").await;
+
+    let one_more = String::from_utf8_lossy(&one_more.expect("it is refused at once")).into_owned();
+    assert!(one_more.contains("your address has most of them"), "{one_more}");
+    eventually("one has given way", async || in_quarantine(&world) == 2).await;
+    drop(held);
+    eventually("the others are done", async || in_quarantine(&world) == 0).await;
+}
+
+/// Commands of pushes that were refused, and whose clients did not end them, took 13 MB each.
+#[tokio::test]
+async fn long_lists_of_commands_take_little_memory() {
+    let options = Options {
+        gateway: &["--admin-bind=127.0.0.1:0"],
+        ..Options::default()
+    };
+    let world = World::start(Kind::Embedded, options).await;
+    let served = Served::new(&world, &mut world.nostr().await, "r").await;
+    let admin = world.admin_authority().await;
+    let refused = async |reason: &str| {
+        let metrics = http::request(&admin, "GET /metrics HTTP/1.1\r\n", b"").await.text();
+        let name = format!("grasp_pushes_refused_total{{reason=\"{reason}\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+        count.unwrap_or(0)
+    };
+    let stranger = Stranger::of(&served.url);
+    let before = resident_kib(world.gateway_id());
+    let mut slow = Vec::new();
+    for number in 1..=LONG_LISTS {
+        slow.push(stranger.begin_long_push().await);
+        eventually("it is read", async || {
+            refused("rules").await + refused("limit").await == number
+        })
+        .await;
+    }
+
+    let more = resident_kib(world.gateway_id()).saturating_sub(before) >> 10;
+    assert!(more < LISTS_MIB_MAX, "{more} MiB");
+    assert!(refused("limit").await > 0, "not all had room");
+    push_and_clone(&world, &served, "beside").await;
 }
 
 /// A served repository whose clone is larger than what systems keep for sockets.
@@ -235,6 +307,9 @@ async fn add_refs(world: &World, served: &Served, count: usize) {
     .await;
 }
 
+const LONG_LISTS: u64 = 16;
+/// 64 MiB for lists that count, and as much again for what the allocator keeps and for the one that is read.
+const LISTS_MIB_MAX: u64 = 128;
 const LISTINGS: usize = 30;
 const LISTED_REFS: usize = 10_000;
 const LISTED_REF_BYTES: usize = 180;
