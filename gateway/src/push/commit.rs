@@ -160,13 +160,7 @@ async fn move_objects(
     let unknown: Vec<&Staged> = to_stage.iter().filter(is_unknown).collect();
     record(reconciler, &unknown, pusher, loaded).await?;
     let tips = decision.allowed_tips();
-    if let ([staged], true) = (to_stage.as_slice(), tips.is_empty()) {
-        repository.stage_whole(staged, received).await?;
-        return Ok(());
-    }
-    if !to_stage.is_empty() {
-        repository.stage(&to_stage, &received).await?;
-    }
+    repository.stage(&to_stage, &received).await?;
     match &decision.state {
         _ if tips.is_empty() => {}
         // All parts move in together.

@@ -235,7 +235,7 @@ fn bytes_of_owner(layout: &Layout, owner: &PublicKey) -> Result<u64, FileError> 
 }
 
 /// Returns the bytes of the files below `dir`, each once however many names it has there.
-fn bytes_below(dir: &Path) -> Result<u64, FileError> {
+pub(super) fn bytes_below(dir: &Path) -> Result<u64, FileError> {
     let (mut bytes, mut seen) = (0, BTreeSet::new());
     let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {

@@ -394,12 +394,12 @@ mod tests {
         {
             let locked = scene.all.lock(&[staged.coordinate.clone()].into()).await.unwrap();
             let received = scene.ingested("").await;
-            let none = BTreeSet::new();
-            let received = Received::sort(received, None, none.clone(), none, scene.all.limits())
+            let tips = (BTreeSet::new(), [staged.commit_oid].into());
+            let received = Received::sort(received, None, BTreeSet::new(), tips, scene.all.limits())
                 .await
                 .unwrap();
             let locked = locked.repository(&staged.coordinate).unwrap();
-            locked.stage_whole(&staged, received).await.unwrap();
+            locked.stage(std::slice::from_ref(&staged), &received).await.unwrap();
         }
         assert_eq!(
             scene.remove(found, &[]).await,
@@ -421,10 +421,13 @@ mod tests {
             if story == "staged" {
                 let staged = staged(&scene, child);
                 let locked = scene.all.lock(&[staged.coordinate.clone()].into()).await.unwrap();
-                let tips = BTreeSet::from([child]);
-                let received = Received::sort(quarantine, None, tips.clone(), tips, scene.all.limits()).await;
+                let tips = (BTreeSet::new(), [child].into());
+                let received = Received::sort(quarantine, None, [child].into(), tips, scene.all.limits()).await;
                 let locked = locked.repository(&staged.coordinate).unwrap();
-                locked.stage_whole(&staged, received.unwrap()).await.unwrap();
+                locked
+                    .stage(std::slice::from_ref(&staged), &received.unwrap())
+                    .await
+                    .unwrap();
             } else {
                 quarantine.migrate().await.unwrap();
             }
@@ -449,7 +452,14 @@ mod tests {
             format!("{child}\n^{}\n", scene.reached[0]),
         ] {
             let quarantine = scene.ingested(&revs).await;
-            let sorted = Received::sort(quarantine, None, tips.clone(), tips.clone(), scene.all.limits()).await;
+            let sorted = Received::sort(
+                quarantine,
+                None,
+                tips.clone(),
+                (tips.clone(), BTreeSet::new()),
+                scene.all.limits(),
+            )
+            .await;
             received.push(sorted.unwrap());
         }
         let found = scene.find().await.unwrap();
