@@ -63,6 +63,11 @@ impl Permits {
         permit.expect("nobody closes the semaphore")
     }
 
+    /// Takes a permit, if one is free.
+    pub fn acquire_now(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
     /// Returns how many there are.
     pub fn max(&self) -> usize {
         self.max.get()

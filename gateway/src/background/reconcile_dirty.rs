@@ -24,7 +24,7 @@ pub(super) async fn reconcile_dirty(
     coordinate: &Coordinate,
 ) -> Result<Reconciled, ReconcileError> {
     let coordinates = BTreeSet::from([coordinate.clone()]);
-    let locked = reconciler.repositories.lock(&coordinates).await?;
+    let locked = reconciler.repositories.lock_soon(Line::Owners, &coordinates).await?;
     if reconciler.loader.purgatory.dirty_number(coordinate).await?.is_none() {
         return Ok(Reconciled::default());
     }
@@ -73,7 +73,7 @@ async fn reconcile_together(reconciler: &Reconciler, scope: FactsScope) -> Resul
         true => Line::Owners,
         false => Line::Strangers,
     };
-    let mut locked = reconciler.repositories.lock_in(line, &scope.coordinates).await?;
+    let mut locked = reconciler.repositories.lock_soon(line, &scope.coordinates).await?;
     load_and_reconcile(reconciler, &mut locked, scope).await
 }
 

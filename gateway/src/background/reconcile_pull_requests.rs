@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use nostr::event::EventId;
 use shared::nip34::Coordinate;
 use shared::purgatory::Looked;
+use shared::rules::Installation;
 use shared::rules::Staged;
+use tokio::time::Instant;
 
 use crate::background::reconcile_dirty::reconcile_all_that_it_takes;
 use crate::logged::logged;
@@ -26,7 +29,7 @@ pub(super) async fn reconcile_pull_requests(
 ) -> Result<Reconciled, ReconcileError> {
     let purgatory = &reconciler.loader.purgatory;
     let coordinates = BTreeSet::from([coordinate.clone()]);
-    let locked = reconciler.repositories.lock_in(Line::Strangers, &coordinates).await?;
+    let locked = reconciler.repositories.lock_soon(Line::Strangers, &coordinates).await?;
     let looks = purgatory.looks_page(coordinate).await?;
     let event_ids = looks.event_ids();
     let reconciled = match event_ids.is_empty() {
@@ -49,6 +52,23 @@ pub(super) async fn reconcile_pull_requests(
     Ok(reconciled)
 }
 
+/// Sorts what these PRs need, so that they can be installed under the lock, and has them reconciled again. No lock is
+/// held. What takes too long altogether is left to the next attempt.
+pub(super) async fn prepare(reconciler: &Reconciler, unprepared: &[Installation]) {
+    let began = Instant::now();
+    for installation in unprepared.iter().take_while(|_| began.elapsed() < PREPARE_MAX) {
+        let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
+        if let Err(error) = reconciler.repositories.prepare(installation).await {
+            tracing::warn!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot sort the commit of a PR, will try again");
+            continue;
+        }
+        let event_ids = BTreeSet::from([event_id]);
+        if let Err(error) = reconciler.loader.purgatory.ask_for_looks(coordinate, &event_ids).await {
+            tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot ask for a PR to be reconciled");
+        }
+    }
+}
+
 /// Returns the results for the PRs that are not simply done.
 fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, Looked> {
     let here = |staged: &BTreeSet<Staged>| -> Vec<EventId> {
@@ -57,19 +77,62 @@ fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, 
     };
     let mut found = BTreeMap::new();
     found.extend(here(&reconciled.staged).into_iter().map(|id| (id, Looked::Staged)));
-    let uninstallable = reconciled.uninstallable.iter().map(|(_, event_id)| event_id);
-    let later = Looked::Later { secs: RETRY_SECS };
-    found.extend(uninstallable.map(|id| (*id, later)));
-    // As soon as the lock of the repository is free.
-    let undecided = if reconciled.left.is_empty() {
-        later
-    } else {
-        Looked::Again
-    };
-    found.extend(reconciled.undecided.iter().map(|id| (*id, undecided)));
+    found.extend(reconciled.undecided.iter().map(|id| (*id, later(0))));
+    let uninstallable = reconciled.uninstallable.iter();
+    found.extend(uninstallable.map(|((_, event_id), age_secs)| (*event_id, later(*age_secs))));
+    if !reconciled.left.is_empty() {
+        // As soon as the lock of the repository is free.
+        found.extend(reconciled.undecided.iter().map(|id| (*id, Looked::Again)));
+    }
     found.extend(here(&reconciled.still_staged).into_iter().map(|id| (id, Looked::Again)));
     found
 }
 
-/// Between two attempts to set the ref of one PR.
+/// The pause before the next attempt to set the ref of a PR: as long as it has been held, so that it doubles.
+fn later(age_secs: u64) -> Looked {
+    Looked::Later {
+        secs: age_secs.clamp(RETRY_SECS, RETRY_SECS_MAX),
+    }
+}
+
+/// Between two attempts to set the ref of one PR, at first.
 const RETRY_SECS: u64 = 30;
+
+/// And at last: what it costs (`pull_request_packs.rs`) is then a hundredth of a processor.
+const RETRY_SECS_MAX: u64 = 3600;
+
+/// For how long the PRs of one page are sorted; the one that has begun is finished.
+const PREPARE_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_installed_is_tried_less_and_less_often() {
+        let coordinate: Coordinate = format!("30617:{}:r", "11".repeat(32)).parse().unwrap();
+        let event_id = EventId::from_byte_array([1; 32]);
+        let other = BTreeSet::from([format!("30617:{}:s", "11".repeat(32)).parse().unwrap()]);
+        let nothing = BTreeSet::new();
+        for (story, age_secs, is_undecided, left, expected) in [
+            ("new", 0, true, &nothing, Looked::Later { secs: 30 }),
+            ("older", 90, true, &nothing, Looked::Later { secs: 90 }),
+            ("old", 1_000_000, true, &nothing, Looked::Later { secs: 3600 }),
+            ("served", 0, false, &nothing, Looked::Later { secs: 30 }),
+            ("its repository is locked", 90, true, &other, Looked::Again),
+            ("another is locked", 90, false, &other, Looked::Later { secs: 90 }),
+        ] {
+            let undecided = [event_id].into_iter().filter(|_| is_undecided).collect();
+            let reconciled = Reconciled {
+                uninstallable: [((coordinate.clone(), event_id), age_secs)].into(),
+                undecided,
+                left: left.clone(),
+                ..Reconciled::default()
+            };
+
+            let found = found(&coordinate, &reconciled);
+
+            assert_eq!(found, [(event_id, expected)].into(), "{story}");
+        }
+    }
+}

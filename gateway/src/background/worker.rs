@@ -25,6 +25,7 @@ use crate::background::maintenance::maintain_touched;
 use crate::background::pull_request_refs::follow_deletions;
 use crate::background::recheck::recheck_everything;
 use crate::background::reconcile_dirty::reconcile_dirty;
+use crate::background::reconcile_pull_requests::prepare;
 use crate::background::reconcile_pull_requests::reconcile_pull_requests;
 use crate::background::recovery::Loss;
 use crate::background::recovery::loss;
@@ -302,10 +303,14 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
         Ok(reconciled) => {
             let ending = ending_of(&work, &reconciled);
             reconciler.publisher.publish(reconciled.leased).await;
+            prepare(&reconciler, &reconciled.unprepared).await;
             ending
         }
         Err(error) => {
-            if error.is_of_a_neighbour() {
+            if error.is_busy() {
+                tracing::debug!(repo.coordinate = %coordinate, "others have the lock of a repository, will try again");
+                ReconcileEnding::NotNow
+            } else if error.is_of_a_neighbour() {
                 tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot decide, will try again");
                 ReconcileEnding::NotNow
             } else {
@@ -340,7 +345,7 @@ const PUBLISHED_AT_ONCE: usize = 32;
 const LOOKS_MAX: usize = 2;
 
 /// Returns how many repositories are reconciled at the same time. More than there are processors would make pushes and
-/// pages wait; one that waits for a lock or for the relay leaves the others one place at least.
+/// pages wait. One whose lock others have comes back; one that waits for the relay leaves the others one place.
 fn reconciles_max() -> usize {
     // Asked once: it reads some files.
     static MAX: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(2, usize::from).clamp(2, 8));

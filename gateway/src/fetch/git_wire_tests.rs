@@ -167,9 +167,9 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
             .iter()
             .filter_map(|command| command.update.as_ref().unwrap().new);
         let tips: std::collections::BTreeSet<_> = tips.collect();
-        let received = Received::sort(quarantine, None, tips.clone(), tips.clone(), &repositories.limits())
-            .await
-            .unwrap();
+        let sorted_for = (tips.clone(), std::collections::BTreeSet::new());
+        let received = Received::sort(quarantine, None, tips.clone(), sorted_for, &repositories.limits()).await;
+        let received = received.unwrap();
         target.take_in(received, &tips, None).await.unwrap();
     }
     let updates: Vec<_> = list

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::git::error::GitError;
 use crate::git::invocation::Invocation;
@@ -81,8 +80,9 @@ impl Git {
         }
     }
 
-    /// Limits how many short git commands run at the same time (update-ref, rev-list, pack-objects). The git processes
-    /// of pushes and fetches are counted where they are started.
+    /// Limits how many git commands run under locks at the same time: so many that change refs (update-ref), and as
+    /// many that read objects (rev-list, pack-objects). The git processes of pushes and fetches are counted where they
+    /// are started.
     pub(crate) fn set_commands_max(&self, count: usize) {
         self.permits.set_max(count);
     }
@@ -92,16 +92,11 @@ impl Git {
     }
 
     pub(crate) fn invoke(&self, subcommand: &str) -> Invocation {
-        Invocation::new(self.command(subcommand), subcommand, self.permits.clone())
+        Invocation::new(self.command(subcommand), subcommand)
     }
 
-    pub(crate) fn commands_in_use(&self) -> usize {
-        self.permits.in_use()
-    }
-
-    /// Waits for a permit for a short git command that [`Invocation::output`] does not run.
-    pub(crate) async fn permit(&self, subcommand: &str, deadline: Duration) -> Result<OwnedSemaphorePermit, GitError> {
-        self.permits.wait(subcommand, deadline).await
+    pub(crate) fn permits(&self) -> &CommandPermits {
+        &self.permits
     }
 
     fn command(&self, subcommand: &str) -> Command {
@@ -214,18 +209,21 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_git_command_waits_for_its_permit_and_no_longer_than_its_deadline() {
-        let dir = tempfile::tempdir().unwrap();
-        let git = Git::discover(dir.path()).await.unwrap();
-        git.set_commands_max(1);
+    async fn who_changes_refs_waits_for_others_that_do_and_no_walk_is_waited_for() {
+        let permits = CommandPermits::new(1);
         let brief = Duration::from_millis(50);
-        let permit = git.permit("version", brief).await.unwrap();
+        let walk = permits.try_walk("rev-list").unwrap();
+        let permit = permits.wait_to_change_refs(brief).await.unwrap();
+        assert_eq!(permits.in_use(), 2);
 
-        let waited = git.invoke("version").output(b"", brief).await;
-        let waits = git.invoke("version").output(b"", Duration::from_secs(60));
-        let (others, ()) = tokio::join!(waits, async { drop(permit) });
+        let another_walk = permits.try_walk("pack-objects");
+        let waited = permits.wait_to_change_refs(brief).await;
+        let waits = permits.wait_to_change_refs(Duration::from_secs(60));
+        let (waited_for, ()) = tokio::join!(waits, async { drop(permit) });
+        drop((waited_for.unwrap(), walk));
 
+        assert!(matches!(another_walk, Err(GitError::Busy { .. })), "{another_walk:?}");
         assert!(matches!(waited, Err(GitError::Busy { .. })), "{waited:?}");
-        assert!(others.unwrap().starts_with(b"git version"));
+        assert_eq!(permits.in_use(), 0);
     }
 }

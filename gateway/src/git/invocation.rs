@@ -14,7 +14,6 @@ use tokio::process::Command;
 use crate::git::error::GitError;
 use crate::git::error::ended;
 use crate::git::error::succeeded;
-use crate::git::permits::CommandPermits;
 use crate::process::ChildLimits;
 use crate::process::ChildProcess;
 
@@ -25,17 +24,15 @@ pub(crate) struct Invocation {
     command: Command,
     subcommand: String,
     limits: ChildLimits,
-    permits: CommandPermits,
 }
 
 impl Invocation {
     /// Takes `command`, which has git, its subcommand and its environment.
-    pub(crate) fn new(command: Command, subcommand: &str, permits: CommandPermits) -> Self {
+    pub(crate) fn new(command: Command, subcommand: &str) -> Self {
         Self {
             command,
             subcommand: subcommand.to_owned(),
             limits: ChildLimits::GIT_COMMAND,
-            permits,
         }
     }
 
@@ -64,15 +61,13 @@ impl Invocation {
         self
     }
 
-    /// Waits for a permit, runs to the end with `input` on stdin and returns stdout.
+    /// Runs to the end with `input` on stdin and returns stdout.
     ///
     /// # Errors
-    /// [`GitError::Busy`] without a permit within `deadline`, [`GitError::Deadline`] if it does not end within
-    /// `deadline` after that, [`GitError::Failed`] on another status than 0, [`GitError::TooMuch`] if it prints more
-    /// than anything asked for here can be.
+    /// [`GitError::Deadline`] if it does not end within `deadline`, [`GitError::Failed`] on another status than 0,
+    /// [`GitError::TooMuch`] if it prints more than anything asked for here can be.
     pub(crate) async fn output(self, input: &[u8], deadline: Duration) -> Result<Vec<u8>, GitError> {
         let command = self.subcommand.clone();
-        let _permit = self.permits.wait(&command, deadline).await?;
         let child = self.spawn(Stdio::piped())?;
         let output = child.output(input, OUTPUT_BYTES_MAX + 1, deadline).await;
         let output = ended(&command, deadline, output)?;

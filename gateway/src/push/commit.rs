@@ -172,13 +172,7 @@ async fn move_objects(
     let unknown: Vec<&Staged> = to_stage.iter().filter(is_unknown).collect();
     record(reconciler, &unknown, pusher, loaded).await?;
     let (tips, tag) = (decision.allowed_tips(), SourceTag::of_address(pusher));
-    if let ([staged], true) = (to_stage.as_slice(), tips.is_empty()) {
-        repository.stage_whole(staged, received, tag).await?;
-        return Ok(());
-    }
-    if !to_stage.is_empty() {
-        repository.stage(&to_stage, &received, tag).await?;
-    }
+    repository.stage(&to_stage, &received, tag).await?;
     match &decision.state {
         _ if tips.is_empty() => {}
         // All parts move in together.

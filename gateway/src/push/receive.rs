@@ -164,6 +164,7 @@ impl From<RepositoryError> for ReceiveError {
             | RepositoryError::Locked { .. }
             | RepositoryError::Refused { .. }
             | RepositoryError::NotStaged { .. }
+            | RepositoryError::Unsorted { .. }
             | RepositoryError::NotLocked { .. }) => Self::Unsorted(error),
         }
     }
@@ -292,7 +293,10 @@ impl Receiver {
         let incoming = incoming(request, decision, Some(&object_dir));
         // Beside each other: a small push waits for nothing else here.
         let room = async { Ok(self.repositories.disk_use().check(incoming).await?) };
-        let sorted = Received::sort(quarantine, kept, decision.tips(), decision.allowed_tips(), &limits);
+        let of_pull_requests = decision.to_stage(&request.coordinate).into_iter();
+        let of_pull_requests = of_pull_requests.map(|staged| staged.commit_oid).collect();
+        let tips = (decision.allowed_tips(), of_pull_requests);
+        let sorted = Received::sort(quarantine, kept, decision.tips(), tips, &limits);
         let sorted = async { Ok::<_, ReceiveError>(sorted.await?) };
         let ((), received) = tokio::try_join!(room, sorted)?;
         drop(slot);

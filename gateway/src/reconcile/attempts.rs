@@ -15,6 +15,8 @@ pub(super) struct Attempts {
     pub(super) broken: BTreeSet<Coordinate>,
     /// PRs whose ref could not be set in a repository.
     pub(super) uninstallable: BTreeSet<(Coordinate, EventId)>,
+    /// Those of them that have to be prepared first, outside the lock.
+    pub(super) unprepared: Vec<Installation>,
     /// Repositories that are left to the holders of their locks.
     pub(super) left: BTreeSet<Coordinate>,
     /// Whether more repositories were to be locked.

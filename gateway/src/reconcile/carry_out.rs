@@ -32,7 +32,11 @@ pub(super) async fn change_repositories(
         let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
         let installed = async { locked.repository(coordinate)?.install(installation).await };
         if let Err(error) = installed.await {
-            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot set the ref of a PR, will try again");
+            if matches!(error, RepositoryError::Unsorted { .. }) {
+                attempts.unprepared.push(installation.clone());
+            } else {
+                tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot set the ref of a PR, will try again");
+            }
             return Err(Failed::Installation(coordinate.clone(), event_id));
         }
         attempts.installed.push(installation.clone());

@@ -20,6 +20,11 @@ pub(crate) enum ReconcileError {
 }
 
 impl ReconcileError {
+    /// Whether others have the lock of a repository.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Repository(RepositoryError::Busy { .. }))
+    }
+
     /// Whether the relay or Redis is the reason, and not the repositories.
     pub(crate) fn is_of_a_neighbour(&self) -> bool {
         match self {

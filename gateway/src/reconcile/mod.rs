@@ -44,6 +44,7 @@ use crate::reconcile::noted::read_whole;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 pub(crate) use crate::reconcile::reconciled::Reconciled;
+use crate::reconcile::reconciled::with_ages;
 use crate::repositories::LockedRepositories;
 use crate::repositories::Repositories;
 use crate::repositories::changes::Changes;
@@ -164,7 +165,12 @@ impl Reconciler {
         loaded: &Loaded,
         mut plan: Plan,
         disk: Disk,
-        Attempts { aligned, left, .. }: Attempts,
+        Attempts {
+            aligned,
+            left,
+            unprepared,
+            ..
+        }: Attempts,
     ) -> Result<Reconciled, ReconcileError> {
         let Loaded { facts, scope, .. } = loaded;
         for coordinate in &plan.data_missing {
@@ -185,7 +191,8 @@ impl Reconciler {
             leased: marked.leased,
             waiting: marked.waiting,
             broken,
-            uninstallable: disk.uninstallable,
+            uninstallable: with_ages(facts, disk.uninstallable),
+            unprepared,
             left,
             ..Reconciled::default()
         };

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 use shared::nip34::Coordinate;
 use shared::purgatory::Leased;
+use shared::rules::Facts;
+use shared::rules::Installation;
 use shared::rules::Staged;
 
 /// The work that a reconcile has left.
@@ -18,8 +20,10 @@ pub(crate) struct Reconciled {
     pub(crate) waiting: BTreeSet<EventId>,
     /// Of the repositories asked about, those that could not be read or changed: they stay dirty.
     pub(crate) broken: BTreeSet<Coordinate>,
-    /// PRs whose ref could not be set in a repository.
-    pub(crate) uninstallable: BTreeSet<(Coordinate, EventId)>,
+    /// PRs whose ref could not be set in a repository, and for how many seconds their events have been held.
+    pub(crate) uninstallable: BTreeMap<(Coordinate, EventId), u64>,
+    /// Those of them that have to be prepared first, outside the lock.
+    pub(crate) unprepared: Vec<Installation>,
     /// Events that wait until a repository can be read or changed.
     pub(crate) undecided: BTreeSet<EventId>,
     /// Repositories that others held, which are dirty now.
@@ -41,6 +45,7 @@ impl Reconciled {
         self.waiting.extend(other.waiting);
         self.broken.extend(other.broken);
         self.uninstallable.extend(other.uninstallable);
+        self.unprepared.extend(other.unprepared);
         self.undecided.extend(other.undecided);
         self.left.extend(other.left);
         self.lacking.extend(other.lacking);
@@ -50,7 +55,24 @@ impl Reconciled {
 
     /// Whether everything that was planned for a repository was done.
     pub(crate) fn is_done_for(&self, coordinate: &Coordinate) -> bool {
-        let is_uninstallable = self.uninstallable.iter().any(|(at, _)| at == coordinate);
+        let is_uninstallable = self.uninstallable.keys().any(|(at, _)| at == coordinate);
         !self.broken.contains(coordinate) && !is_uninstallable
     }
+}
+
+/// Adds for how many seconds each event has been held; 0: it is served.
+pub(super) fn with_ages(
+    facts: &Facts,
+    pull_requests: BTreeSet<(Coordinate, EventId)>,
+) -> BTreeMap<(Coordinate, EventId), u64> {
+    let age = |event_id: &EventId| {
+        let entry = facts.entries.get(event_id);
+        entry.map_or(0, |entry| facts.now.saturating_sub(entry.held_since))
+    };
+    let with_age = |key: (Coordinate, EventId)| (age(&key.1), key);
+    pull_requests
+        .into_iter()
+        .map(with_age)
+        .map(|(age, key)| (key, age))
+        .collect()
 }

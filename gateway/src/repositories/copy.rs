@@ -2,16 +2,19 @@
 //! copying objects, `pack-objects` piped into `index-pack`.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::ingest::PRINTED_BYTES_MAX;
 use crate::repositories::ingest::judge;
+use crate::repositories::ingest::killed;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::entries;
@@ -44,8 +47,6 @@ impl Quarantine {
 
     async fn fill(&self, from: &[PathBuf], revs: String, limits: &IngestLimits) -> Result<(), RepositoryError> {
         let sources = [from, self.alternates()].concat();
-        // For both gits: the one that writes and the one that reads.
-        let _permit = self.store().git().permit("pack-objects", limits.duration_max).await?;
         let mut pack_objects = self
             .store()
             .git()
@@ -70,13 +71,18 @@ impl Quarantine {
             pack_objects.output(revs.as_bytes(), 0, max),
             index_pack.output(b"", PRINTED_BYTES_MAX, max)
         );
-        // If the pack was cut because the other end closed, the other end knows why.
         if let Some(packed) = packed.map_err(piped)?
             && !packed.status.success()
-            && !packed.stderr.lines().is_empty()
         {
-            let message = packed.stderr.summary();
-            return Err(RepositoryError::Incomplete { message });
+            // If the pack was cut because the other end closed, the other end knows why.
+            let is_cut = packed.status.signal() == Some(Signal::PIPE.as_raw());
+            if let (Some(error), false) = (killed(packed.status), is_cut) {
+                return Err(error.into());
+            }
+            if !packed.stderr.lines().is_empty() {
+                let message = packed.stderr.summary();
+                return Err(RepositoryError::Incomplete { message });
+            }
         }
         Ok(judge(indexed, limits)?)
     }

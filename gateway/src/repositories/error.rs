@@ -19,7 +19,7 @@ pub(crate) enum RepositoryError {
     File(#[from] FileError),
     #[error(transparent)]
     Git(#[from] GitError),
-    #[error("the lock of the repository was not free within {} s", waited.as_secs())]
+    #[error("the lock of the repository was not free within {} s", waited.as_secs_f32())]
     Busy { waited: Duration },
     #[error("the repository does not exist")]
     NoRepository,
@@ -36,6 +36,9 @@ pub(crate) enum RepositoryError {
     Incomplete { message: String },
     #[error(transparent)]
     Ingest(#[from] IngestError),
+    /// Nothing is read under a lock for it.
+    #[error("what commit {commit_oid} of event {event_id} needs is not sorted yet")]
+    Unsorted { event_id: EventId, commit_oid: Oid },
     #[error("nothing is staged for event {event_id} at {commit_oid}")]
     NotStaged { event_id: EventId, commit_oid: Oid },
     #[error("{coordinate} is not covered by the lock that is held")]

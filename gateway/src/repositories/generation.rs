@@ -81,10 +81,24 @@ impl WholeWith {
     pub(super) fn read(object_dir: &Path) -> Self {
         // What a crash has left half written is unknown too.
         let noted = fs::read_to_string(Self::note_in(object_dir)).unwrap_or_default();
-        match noted.strip_suffix('\n') {
-            Some(NOTHING) => Self::Nothing,
-            Some(generation) if !generation.is_empty() => Self::Repository(Generation(generation.to_owned())),
-            Some(_) | None => Self::Unknown,
+        noted.strip_suffix('\n').map_or(Self::Unknown, Self::parse)
+    }
+
+    /// Reads what [`WholeWith::text`] returned.
+    pub(super) fn parse(text: &str) -> Self {
+        match text {
+            "" => Self::Unknown,
+            NOTHING => Self::Nothing,
+            generation => Self::Repository(Generation(generation.to_owned())),
+        }
+    }
+
+    /// Returns a line for a note.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Nothing => NOTHING,
+            Self::Repository(Generation(generation)) => generation,
+            Self::Unknown => "",
         }
     }
 
@@ -101,12 +115,7 @@ impl WholeWith {
                 false => Self::read(object_dir).and(self),
             },
         );
-        let text = match with {
-            Self::Nothing => format!("{NOTHING}\n"),
-            Self::Repository(Generation(generation)) => format!("{generation}\n"),
-            Self::Unknown => String::new(),
-        };
-        fs::write(&file, text).map_err(failed("write", &file))?;
+        fs::write(&file, format!("{}\n", with.text())).map_err(failed("write", &file))?;
         // The notes of the others must not reappear after a crash.
         if is_new { Ok(()) } else { sync(&[file]) }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::process::Stdio;
 
 use rustix::process::Signal;
@@ -9,7 +10,6 @@ use rustix::process::Signal;
 use crate::git::error::GitError;
 use crate::process::ChildOutput;
 use crate::process::ChildProcess;
-use crate::process::exceeded_limit;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::quarantine::Quarantine;
@@ -50,12 +50,8 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
     if status.success() {
         return Ok(());
     }
-    // No limit of ours: they send SIGXCPU and SIGXFSZ, or let an allocation fail.
-    if status.signal() == Some(Signal::KILL.as_raw()) {
-        return Err(IngestError::Killed);
-    }
-    if exceeded_limit(*status) {
-        return Err(IngestError::TooExpensive);
+    if let Some(error) = killed(*status) {
+        return Err(error);
     }
     let lines = stderr.lines();
     let line_with = |texts: &[&str]| {
@@ -92,6 +88,16 @@ pub(crate) fn judge(ended: io::Result<Option<ChildOutput>>, limits: &IngestLimit
     }
     let message = line_with(&["fatal: ", "error: "]).unwrap_or_else(|| stderr.summary());
     Err(IngestError::Broken { message })
+}
+
+/// Returns what a signal that ended a git means; `None`: there was none.
+pub(super) fn killed(status: ExitStatus) -> Option<IngestError> {
+    match status.signal() {
+        None => None,
+        // No limit of ours: they send SIGXCPU and SIGXFSZ, or let an allocation fail.
+        Some(signal) if signal == Signal::KILL.as_raw() => Some(IngestError::Killed),
+        Some(_) => Some(IngestError::TooExpensive),
+    }
 }
 
 /// git's messages when it gets no memory.

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::path::PathBuf;
-use std::slice;
 use std::time::Duration;
 
 use nostr::event::EventId;
@@ -26,7 +24,6 @@ use crate::repositories::copy::share_objects;
 use crate::repositories::creation::sync_place;
 use crate::repositories::disk_use::DiskUse;
 use crate::repositories::error::RepositoryError;
-use crate::repositories::layout::FileError;
 use crate::repositories::layout::in_background;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
@@ -36,8 +33,6 @@ use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::offers::NotedOffer;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::finish_changes;
-use crate::repositories::packs::move_packs;
-use crate::repositories::packs::share_packs;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::received::Received;
@@ -45,6 +40,7 @@ use crate::repositories::ref_transaction::RefTransaction;
 use crate::repositories::refs::RefSnapshot;
 use crate::repositories::repository::Repository;
 use crate::repositories::repository::RepositoryStore;
+use crate::repositories::staging::Order;
 use crate::repositories::staging::Staging;
 use crate::repositories::staging::check_complete;
 
@@ -177,40 +173,46 @@ impl LockedRepository<'_> {
         Ok(PartsOf::of(&self.repository).remove(state_id).await?)
     }
 
-    /// Keeps aside a commit that was pushed with others, with everything that came: on the disk it stands once, and
-    /// what the commit does not need stays outside when it moves in. It counts for the pusher.
+    /// Keeps aside the commits of PRs, each with what it needs of a push. What several share stands on the disk once.
+    /// It counts for the pusher.
     pub(crate) async fn stage(
         &self,
         staged: &[Staged],
         received: &Received,
         pusher: SourceTag,
     ) -> Result<(), RepositoryError> {
-        self.place_aside(staged, received.whole(), share_packs, pusher).await
+        let mut by_commit: BTreeMap<Oid, Vec<&Staged>> = BTreeMap::new();
+        for staged in staged {
+            by_commit.entry(staged.commit_oid).or_default().push(staged);
+        }
+        for (commit_oid, staged) in by_commit {
+            let (objects, order) = match received.needed_by(&commit_oid) {
+                Some(needed) => (needed, Order::Sorted),
+                // The decision was another before the lock. It is sorted before it moves in.
+                None => (received.whole(), Order::Unknown),
+            };
+            self.place_aside(&staged, objects, order, Some(pusher)).await?;
+        }
+        Ok(())
     }
 
-    /// Keeps aside a commit that came alone, with everything that came with it.
-    pub(crate) async fn stage_whole(
-        &self,
-        staged: &Staged,
-        received: Received,
-        pusher: SourceTag,
-    ) -> Result<(), RepositoryError> {
-        self.place_aside(slice::from_ref(staged), received.whole(), move_packs, pusher)
-            .await
+    /// Keeps aside a commit for events, with the objects that it needs. It counts for whom it did before.
+    pub(super) async fn stage_sorted(&self, staged: &[&Staged], needed: &Quarantine) -> Result<(), RepositoryError> {
+        self.place_aside(staged, needed, Order::Sorted, None).await
     }
 
     async fn place_aside(
         &self,
-        staged: &[Staged],
-        whole: &Quarantine,
-        place_packs: fn(&Path, &Path) -> Result<(), FileError>,
-        pusher: SourceTag,
+        staged: &[&Staged],
+        objects: &Quarantine,
+        order: Order,
+        pusher: Option<SourceTag>,
     ) -> Result<(), RepositoryError> {
         let tips = staged.iter().map(|staged| staged.commit_oid).collect();
-        self.recheck(whole, &tips).await?;
+        self.recheck(objects, &tips).await?;
         let staging = Staging::of(&self.repository);
         let staged = staged.iter().map(|staged| (&staged.event_id, &staged.commit_oid));
-        Ok(staging.place(staged, whole, place_packs, pusher).await?)
+        Ok(staging.place(staged, objects, order, pusher).await?)
     }
 
     /// Removes staged objects.
@@ -261,26 +263,27 @@ impl LockedRepository<'_> {
     /// event must be set.
     ///
     /// # Errors
-    /// The ref is as it was, or the staged objects still exist.
+    /// The ref is as it was, or the staged objects still exist. [`RepositoryError::Unsorted`]: it has to be prepared
+    /// first, outside the lock (`prepare.rs`).
     pub(crate) async fn install(&self, installation: &Installation) -> Result<(), RepositoryError> {
         self.repository.create().await?;
         let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
+        let unsorted = RepositoryError::Unsorted {
+            event_id: *event_id,
+            commit_oid: *commit_oid,
+        };
         match &installation.source {
             InstallationSource::Here => {}
             InstallationSource::Staged => {
-                Staging::of(&self.repository)
-                    .admit(event_id, commit_oid, self.limits)
-                    .await?
+                Staging::of(&self.repository).admit(event_id, commit_oid).await?;
             }
             InstallationSource::Repository(source) => {
-                self.bring(source, vec![*commit_oid]).await?;
-            }
-            InstallationSource::StagedElsewhere(source) => {
-                // It may have moved into that repository a moment ago, by the same plan.
                 let source = self.repository.store().at(source);
-                let staged = Staging::of(&source).object_dir(event_id, commit_oid);
-                self.copy(&[source.object_dir(), staged], vec![*commit_oid]).await?;
+                if !share_objects(&source, &self.repository).await? {
+                    return Err(unsorted);
+                }
             }
+            InstallationSource::StagedElsewhere(_) => return Err(unsorted),
         }
         if installation.old.is_none() {
             self.repository.note_offer(event_id, installation.offer).await?;
@@ -425,20 +428,18 @@ impl LockedRepository<'_> {
     /// Copies `tips` and the objects that they need from another repository of its maintainers.
     async fn bring(&self, source: &Coordinate, tips: Vec<Oid>) -> Result<(), RepositoryError> {
         let source = self.repository.store().at(source);
-        match share_objects(&source, &self.repository).await? {
-            true => Ok(()),
-            false => self.copy(&[source.object_dir()], tips).await,
+        if share_objects(&source, &self.repository).await? {
+            return Ok(());
         }
+        let _permit = source.store().git().permits().try_walk("pack-objects")?;
+        let from = [source.object_dir()];
+        let needed = Quarantine::copy(&from, &tips, &self.repository, None, self.limits).await?;
+        Ok(needed.migrate().await?)
     }
 
     /// Removes the lock files and temporary packs that a killed git left in it; returns how many.
     pub(crate) async fn sweep(&self) -> usize {
         self.repository.clear_stale_locks().await
-    }
-
-    async fn copy(&self, from: &[PathBuf], tips: Vec<Oid>) -> Result<(), RepositoryError> {
-        let needed = Quarantine::copy(from, &tips, &self.repository, None, self.limits).await?;
-        Ok(needed.migrate().await?)
     }
 
     /// Makes durable that the repository is where it is, with the refs that it has. One that was made under this lock
@@ -487,7 +488,7 @@ mod tests {
         let pack = world.git(source, &args, revs.as_bytes()).await;
         let quarantine = ingest(locked.reading(), pack, limits).await.unwrap();
         let tips: BTreeSet<Oid> = tips.iter().copied().collect();
-        Received::sort(quarantine, None, tips.clone(), tips, &limits)
+        Received::sort(quarantine, None, tips.clone(), (tips, BTreeSet::new()), &limits)
             .await
             .unwrap()
     }

@@ -76,9 +76,27 @@ impl Locks {
     /// # Errors
     /// A lock file cannot be created or locked, or others hold one for too long.
     pub(super) async fn lock(&self, coordinates: BTreeSet<Coordinate>, line: Line) -> Result<Locked, RepositoryError> {
+        self.lock_within(self.wait_max, coordinates, line).await
+    }
+
+    /// As [`Locks::lock`], but waits only a moment: as long as some pushes have them, and not for long work.
+    pub(super) async fn lock_soon(
+        &self,
+        coordinates: BTreeSet<Coordinate>,
+        line: Line,
+    ) -> Result<Locked, RepositoryError> {
+        self.lock_within(SOON, coordinates, line).await
+    }
+
+    async fn lock_within(
+        &self,
+        wait_max: Duration,
+        coordinates: BTreeSet<Coordinate>,
+        line: Line,
+    ) -> Result<Locked, RepositoryError> {
         let numbers = coordinates.iter().map(|coordinate| self.layout.lock_number(coordinate));
         let numbers: BTreeSet<u16> = numbers.collect();
-        let locked = timeout(self.wait_max, async {
+        let locked = timeout(wait_max, async {
             let _line = match (line, numbers.first()) {
                 (Line::Strangers, Some(number)) => Some(mutex(&self.strangers, *number).lock_owned().await),
                 (Line::Owners | Line::Strangers, _) => None,
@@ -86,7 +104,7 @@ impl Locks {
             self.lock_all(&numbers).await
         });
         let locked = locked.await;
-        let locks = locked.map_err(|_| RepositoryError::Busy { waited: self.wait_max })??;
+        let locks = locked.map_err(|_| RepositoryError::Busy { waited: wait_max })??;
         Ok(Locked {
             coordinates,
             numbers,
@@ -185,6 +203,9 @@ fn mutex(mutexes: &DashMap<u16, Arc<Mutex<()>>>, number: u16) -> Arc<Mutex<()>> 
 /// request is not kept waiting for it: its client is asked to try again.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// Of who comes back: its turn comes behind some pushes, which have the lock for some ten milliseconds each.
+const SOON: Duration = Duration::from_millis(500);
+
 /// Before another gateway is asked again: most hold a lock for a few milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -215,6 +236,23 @@ mod tests {
 
     fn set(coordinates: &[Coordinate]) -> BTreeSet<Coordinate> {
         coordinates.iter().cloned().collect()
+    }
+
+    /// One of the few places of the worker was lost for 300 s.
+    #[tokio::test]
+    async fn who_can_come_back_does_not_wait_for_long_work() {
+        let (_directory, gateways) = world();
+        let one = coordinates(&gateways[0], 1);
+        for line in [Line::Owners, Line::Strangers] {
+            for holder in &gateways {
+                let held = holder.lock(set(&one), Line::Owners).await.unwrap();
+                let busy = gateways[0].lock_soon(set(&one), line).await;
+                assert!(matches!(busy, Err(RepositoryError::Busy { waited: SOON })));
+
+                drop(held);
+                drop(gateways[0].lock_soon(set(&one), line).await.unwrap());
+            }
+        }
     }
 
     /// A PR to sixteen repositories held fifteen locks while it waited for the last.

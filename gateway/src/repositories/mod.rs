@@ -30,6 +30,8 @@ mod pack_changes;
 mod packed_refs;
 mod packs;
 mod parts;
+mod prepare;
+mod pull_request_packs;
 pub(crate) mod quarantine;
 pub(crate) mod received;
 mod ref_cache;
@@ -38,6 +40,7 @@ pub(crate) mod refs;
 pub(crate) mod releases;
 pub(crate) mod repository;
 mod sorted;
+mod sorted_packs;
 pub(crate) mod spool;
 mod staging;
 mod surplus;
@@ -76,6 +79,7 @@ use crate::repositories::layout::in_background;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
 pub(crate) use crate::repositories::locks::Line;
+use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
 use crate::repositories::maintenance::MaintenanceSettings;
 use crate::repositories::objects::object_kinds;
@@ -196,7 +200,7 @@ impl Repositories {
     }
 
     pub(crate) fn git_commands(&self) -> usize {
-        self.store.git().commands_in_use()
+        self.store.git().permits().in_use()
     }
 
     pub(crate) fn set_git_commands_max(&self, count: usize) {
@@ -222,7 +226,21 @@ impl Repositories {
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
         let locked = self.locks.lock(coordinates.clone(), line).await?;
-        finish_changes(&self.store, coordinates).await?;
+        self.locked(locked).await
+    }
+
+    /// As [`Repositories::lock_in`], but waits only a moment: for who can come back.
+    pub(crate) async fn lock_soon(
+        &self,
+        line: Line,
+        coordinates: &BTreeSet<Coordinate>,
+    ) -> Result<LockedRepositories<'_>, RepositoryError> {
+        let locked = self.locks.lock_soon(coordinates.clone(), line).await?;
+        self.locked(locked).await
+    }
+
+    async fn locked(&self, locked: Locked) -> Result<LockedRepositories<'_>, RepositoryError> {
+        finish_changes(&self.store, locked.coordinates()).await?;
         let locks = (locked, &*self.locks);
         Ok(LockedRepositories::new(locks, &self.store, self.limits(), &self.disk_use))
     }

@@ -17,6 +17,8 @@ pub(crate) struct IngestLimits {
     pub(crate) memory_bytes_max: u64,
     /// Most CPU time of that git.
     pub(crate) cpu_secs_max: u64,
+    /// Most CPU time to tell what the commit of a PR needs from what came with it.
+    pub(crate) pull_request_cpu_secs_max: u64,
     /// Longest time for the pack to come in, and again for its check.
     pub(crate) duration_max: Duration,
     /// Longest wait for the next bytes of the pusher.
@@ -29,9 +31,21 @@ impl IngestLimits {
         objects_max: 5_000_000,
         memory_bytes_max: 2 << 30,
         cpu_secs_max: 600,
+        pull_request_cpu_secs_max: 30,
         duration_max: Duration::from_secs(6 * 3600),
         stall_max: Duration::from_secs(60),
     };
+
+    /// Returns what is left of the limits for the commit of a PR after so much time.
+    pub(super) fn of_pull_request(self, spent: Duration) -> Self {
+        let cpu_secs_max = self.pull_request_cpu_secs_max.saturating_sub(spent.as_secs()).max(1);
+        let duration_max = Duration::from_secs(self.pull_request_cpu_secs_max * PULL_REQUEST_SLOWNESS_MAX);
+        Self {
+            cpu_secs_max: cpu_secs_max.min(self.cpu_secs_max),
+            duration_max: duration_max.saturating_sub(spent).min(self.duration_max),
+            ..self
+        }
+    }
 
     pub(super) fn child_limits(&self) -> ChildLimits {
         ChildLimits {
@@ -41,6 +55,9 @@ impl IngestLimits {
         }
     }
 }
+
+/// How many times as long as its CPU time the sorting of a PR may take, on a machine with much else to do.
+const PULL_REQUEST_SLOWNESS_MAX: u64 = 10;
 
 impl Default for IngestLimits {
     fn default() -> Self {
@@ -76,6 +93,13 @@ pub(crate) enum IngestError {
     /// Checking the pack takes more memory or time than the limit.
     #[error("checking the pack exceeds the limits of memory or time of this server: push in parts")]
     TooExpensive,
+    #[error(
+        "finding the objects that the PR's commit needs takes more than {cpu_secs} s of CPU time: push the commit alone, \
+         on top of what this repository has"
+    )]
+    PullRequestTooDear { cpu_secs: u64 },
+    #[error("the PR commits of this push share much, and each is stored by itself: push them one by one")]
+    CommitsApart,
     /// Somebody else than this server killed the git that checks: the system when memory is short, for one.
     #[error("the check of the pack was killed: push again, in parts if it is large")]
     Killed,
@@ -114,6 +138,8 @@ impl IngestError {
             | Self::Fsck { .. }
             | Self::Gitmodules { .. }
             | Self::TooExpensive
+            | Self::PullRequestTooDear { .. }
+            | Self::CommitsApart
             | Self::Killed
             | Self::Deadline { .. } => false,
         }

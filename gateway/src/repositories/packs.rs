@@ -24,7 +24,11 @@ use crate::repositories::objects::ReadError;
 /// # Errors
 /// [`FileError`] if a file cannot be moved; those moved before are whole and stay.
 pub(super) fn move_packs(from: &Path, to: &Path) -> Result<(), FileError> {
-    let packs = packs_in(&from.join("pack"))?;
+    move_some(packs_in(&from.join("pack"))?, from, to)
+}
+
+/// Moves these packs of the object directory `from` into `to`.
+pub(super) fn move_some(packs: BTreeSet<PathBuf>, from: &Path, to: &Path) -> Result<(), FileError> {
     place_packs(packs, from, to, |from, to| {
         fs::rename(from, to).map_err(failed("move", from))
     })

@@ -84,6 +84,12 @@ impl Quarantine {
         &self.alternates
     }
 
+    /// Returns the object directories that together have everything reachable from its objects.
+    pub(super) fn readable(&self) -> Vec<PathBuf> {
+        let own = std::iter::once(self.objects.clone());
+        own.chain(self.alternates.iter().cloned()).collect()
+    }
+
     /// Returns what its objects are complete with, and the kept parts, when they are checked.
     pub(super) fn whole_with(&self) -> &WholeWith {
         &self.whole_with

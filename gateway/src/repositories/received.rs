@@ -1,7 +1,6 @@
 //! What a push brought, after its check: all of it, and what its declared tips need where that is less.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use nostr::event::EventId;
 use shared::git::Oid;
@@ -12,6 +11,8 @@ use crate::repositories::kept::KeptParts;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;
 use crate::repositories::pack::IngestLimits;
+use crate::repositories::pull_request_packs::NeededByCommit;
+use crate::repositories::pull_request_packs::sort_for_each;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::surplus::NewPacks;
 
@@ -25,11 +26,13 @@ pub(crate) struct Received {
     declared: Option<Quarantine>,
     /// The parts that it builds on, in addition to the repository.
     kept: Option<KeptParts>,
+    /// What each PR commit needs of it.
+    pull_requests: NeededByCommit,
 }
 
 impl Received {
     /// Refuses a pack that harms users who clone any of `all_tips` with submodules, and separates the objects that
-    /// `tips` need. Outside the lock, because it may have to repack them.
+    /// `tips` need, and those that each of `pull_requests` needs. Outside the lock, because it may have to repack them.
     ///
     /// # Errors
     /// [`RepositoryError`] that names the fault, or if an object that the tips need is missing, cannot be read, or
@@ -38,10 +41,10 @@ impl Received {
         whole: Quarantine,
         kept: Option<KeptParts>,
         all_tips: BTreeSet<Oid>,
-        tips: BTreeSet<Oid>,
+        (tips, pull_requests): (BTreeSet<Oid>, BTreeSet<Oid>),
         limits: &IngestLimits,
     ) -> Result<Self, RepositoryError> {
-        let readable = readable(&whole);
+        let readable = whole.readable();
         let packs = NewPacks::new(whole.object_dir(), whole.repository(), kept.as_ref());
         let surplus = async {
             if tips.is_empty() {
@@ -54,6 +57,7 @@ impl Received {
         // Beside each other: a small push waits for nothing else here.
         let (checked, has_surplus) = tokio::join!(check_submodules(&whole, all_tips), surplus);
         checked?;
+        let pull_requests = sort_for_each(&whole, pull_requests, limits).await?;
         let mut declared = None;
         if has_surplus? {
             // Others did not come, which is for the decision under the lock to tell.
@@ -67,6 +71,7 @@ impl Received {
             tips,
             declared,
             kept,
+            pull_requests,
         })
     }
 
@@ -77,6 +82,12 @@ impl Received {
 
     pub(crate) fn whole(&self) -> &Quarantine {
         &self.whole
+    }
+
+    /// Returns what a PR commit needs, and nothing else; `None`: it was not sorted for that.
+    pub(super) fn needed_by(&self, commit_oid: &Oid) -> Option<&Quarantine> {
+        let needed = self.pull_requests.get(commit_oid)?;
+        Some(needed.as_ref().unwrap_or(&self.whole))
     }
 
     /// Returns what these tips need, and nothing else. Where it was sorted for others, another state is meant than
@@ -90,8 +101,9 @@ impl Received {
             return Ok(self.declared.unwrap_or(self.whole));
         }
         let tips: Vec<Oid> = tips.iter().copied().collect();
+        let _permit = self.whole.store().git().permits().try_walk("pack-objects")?;
         let (have, kept) = (self.whole.repository(), self.kept.as_ref());
-        Quarantine::copy(&readable(&self.whole), &tips, have, kept, limits).await
+        Quarantine::copy(&self.whole.readable(), &tips, have, kept, limits).await
     }
 }
 
@@ -102,10 +114,4 @@ async fn check_submodules(whole: &Quarantine, tips: BTreeSet<Oid>) -> Result<(),
         Some(oid) => Err(IngestError::Gitmodules { oid }.into()),
         None => Ok(()),
     }
-}
-
-/// Returns the object directories that together have everything reachable from the objects of the quarantine.
-fn readable(quarantine: &Quarantine) -> Vec<PathBuf> {
-    let own = std::iter::once(quarantine.object_dir().to_owned());
-    own.chain(quarantine.alternates().iter().cloned()).collect()
 }

@@ -90,9 +90,9 @@ impl Repository {
     }
 
     async fn update_ref(&self, update: &RefUpdate) -> Result<(), RepositoryError> {
-        self.store()
-            .git()
-            .invoke("update-ref")
+        let git = self.store().git();
+        let _permit = git.permits().wait_to_change_refs(DEADLINE).await?;
+        git.invoke("update-ref")
             .repository(self.path())
             .arg("--no-deref")
             .arg("--stdin")

@@ -31,11 +31,11 @@ use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
-use crate::repositories::pack::IngestLimits;
-use crate::repositories::packs::move_packs;
+use crate::repositories::packs::packs_in;
+use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::repository::Repository;
-use crate::repositories::surplus::NewPacks;
+use crate::repositories::sorted_packs::SortedPacks;
 
 /// The staged objects of one repository. Change them under the repository's lock.
 #[derive(Debug, Clone)]
@@ -63,16 +63,17 @@ impl Staging {
         in_background(move || path.is_dir()).await
     }
 
-    /// Moves the content of `quarantine` to the name of one event and commit, or shares it with several; existing
-    /// objects stay. All of them become durable together.
+    /// Shares the content of `quarantine` with the names of events and commits; existing objects stay. All of them
+    /// become durable together, and then it is noted if they are sorted: the commit needs all of the content.
     pub(super) async fn place(
         &self,
         staged: impl IntoIterator<Item = (&EventId, &Oid)>,
         quarantine: &Quarantine,
-        place_packs: fn(&Path, &Path) -> Result<(), FileError>,
-        pusher: SourceTag,
+        order: Order,
+        pusher: Option<SourceTag>,
     ) -> Result<(), FileError> {
         let from = quarantine.object_dir().to_owned();
+        let from_packs = from.join("pack");
         let to: Vec<_> = staged
             .into_iter()
             .map(|(event_id, oid)| self.object_dir(event_id, oid))
@@ -83,11 +84,23 @@ impl Staging {
             None => quarantine.whole_with().clone(),
             Some(_) => WholeWith::Unknown,
         };
-        let place = move |to: &Path| {
-            note_pusher(to, pusher)?;
-            place_packs(&from, to)
+        let place_packs = move |to: &Path| {
+            if let Some(pusher) = pusher {
+                note_pusher(to, pusher)?;
+            }
+            share_packs(&from, to)
         };
-        in_background(move || place_aside(&repository, &own, &to, &whole_with, place)).await
+        in_background(move || {
+            let packs = packs_in(&from_packs)?;
+            place_aside(&repository, &own, &to, &whole_with, place_packs)?;
+            if order == Order::Unknown {
+                return Ok(());
+            }
+            let sorted = SortedPacks { whole_with, packs };
+            to.iter().try_for_each(|to| sorted.note(to))?;
+            sync(&to.iter().map(|to| SortedPacks::note_in(to)).collect::<Vec<_>>())
+        })
+        .await
     }
 
     /// Removes the objects staged for `event_id` at `commit_oid`, at once or not at all. It is no error if there are
@@ -112,17 +125,13 @@ impl Staging {
     }
 
     /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
-    /// complete there: only those that the commit needs. Sets no ref, and leaves the object directory, which records
-    /// that a ref is wanted.
+    /// sorted: only those that the commit needs. Sets no ref, and leaves the object directory, which records that a ref
+    /// is wanted.
     ///
     /// # Errors
-    /// [`RepositoryError`]; then the repository is as before, unless a file could not be moved.
-    pub(super) async fn admit(
-        &self,
-        event_id: &EventId,
-        commit_oid: &Oid,
-        limits: &IngestLimits,
-    ) -> Result<(), RepositoryError> {
+    /// [`RepositoryError`], [`RepositoryError::Unsorted`] if that has to be done first; then the repository is as it
+    /// was, unless a file could not be moved.
+    pub(super) async fn admit(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), RepositoryError> {
         if !self.exists(event_id, commit_oid).await {
             return Err(RepositoryError::NotStaged {
                 event_id: *event_id,
@@ -132,25 +141,33 @@ impl Staging {
         if !self.repository.exists().await {
             return Err(RepositoryError::NoRepository);
         }
-        let path = self.object_dir(event_id, commit_oid);
-        let tips = BTreeSet::from([*commit_oid]);
-        check_aside(&self.repository, &path, &tips).await?;
-        let to = self.repository.object_dir();
-        if NewPacks::new(&path, &self.repository, None)
-            .have_surplus(&tips, limits)
-            .await?
-        {
-            let from = [path.clone(), to];
-            let needed = Quarantine::copy(&from, &[*commit_oid], &self.repository, None, limits).await?;
-            return Ok(needed.migrate().await?);
+        let (path, repository) = (self.object_dir(event_id, commit_oid), self.repository.clone());
+        let moved = in_background(move || match SortedPacks::read(&path) {
+            Some(sorted) => sorted.move_in(&path, &repository),
+            None => Ok(false),
+        });
+        match moved.await? {
+            true => Ok(()),
+            false => Err(RepositoryError::Unsorted {
+                event_id: *event_id,
+                commit_oid: *commit_oid,
+            }),
         }
-        Ok(in_background(move || move_packs(&path, &to)).await?)
     }
 }
 
 /// Returns where in the staging area of a repository the objects of `commit_oid` for `event_id` are.
 pub(super) fn object_dir_in(own: &Path, event_id: &EventId, commit_oid: &Oid) -> PathBuf {
     own.join(event_id.to_hex()).join(commit_oid.to_string())
+}
+
+/// What is known of objects that are staged for a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// It needs all of them that the repository does not have.
+    Sorted,
+    /// Others may be among them.
+    Unknown,
 }
 
 /// Makes sure that a repository, which must be on disk, and an object directory beside it together have all that
@@ -172,7 +189,7 @@ pub(super) async fn check_aside(
 }
 
 /// Makes sure that a repository, which must be on disk, and object directories beside it together have all that `tips`
-/// need. git walks all that no ref reaches.
+/// need. git walks all that no ref reaches. Call it under the lock of the repository.
 ///
 /// # Errors
 /// [`RepositoryError::Incomplete`] if they do not, or if git could not open a pack and did not mention it.
@@ -182,9 +199,9 @@ pub(super) async fn check_complete(
     tips: &BTreeSet<Oid>,
 ) -> Result<(), RepositoryError> {
     let revs = repository.revisions_lacking(tips, None).await?;
-    let checked = repository
-        .store()
-        .git()
+    let git = repository.store().git();
+    let _permit = git.permits().try_walk("rev-list")?;
+    let checked = git
         .invoke("rev-list")
         .repository(repository.path())
         .alternates(object_dirs)
@@ -388,6 +405,7 @@ const PUSHER_FILE: &str = "pushed-by";
 mod tests {
     use super::*;
     use crate::repositories::objects::object_kinds;
+    use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
 
     const PUSHER: SourceTag = SourceTag(0xa1);
@@ -454,19 +472,14 @@ mod tests {
 
         // The repository is virtual and stays so.
         staging
-            .place(
-                [(&id, &two)],
-                &quarantine(&fork, two, &upstream).await,
-                move_packs,
-                PUSHER,
-            )
+            .place([(&id, &two)], &quarantine(&fork, two, &upstream).await, Order::Sorted, Some(PUSHER))
             .await
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
         assert_eq!(here(&world, &upstream), [(id, two)]);
         let staged = async || world.staged().await;
         assert_eq!(staged().await, [upstream.coordinate().clone()]);
-        let admitted = staging.admit(&id, &two, &IngestLimits::default()).await;
+        let admitted = staging.admit(&id, &two).await;
         assert!(matches!(admitted, Err(RepositoryError::NoRepository)));
         upstream.create().await.unwrap();
         assert!(upstream.object_kinds(&[one, two]).await.unwrap().is_empty());
@@ -478,17 +491,17 @@ mod tests {
                 .len(),
             2
         );
-        staging.admit(&id, &two, &IngestLimits::default()).await.unwrap();
+        staging.admit(&id, &two).await.unwrap();
 
         assert_eq!(upstream.object_kinds(&[one, two]).await.unwrap().len(), 2);
         // Once more, as after a crash before its ref was set.
         assert!(staging.exists(&id, &two).await);
-        staging.admit(&id, &two, &IngestLimits::default()).await.unwrap();
+        staging.admit(&id, &two).await.unwrap();
         staging.remove(&id, &two).await.unwrap();
         assert!(staged().await.is_empty());
         assert!(!world.store.layout().staging(upstream.coordinate()).exists());
         assert!(matches!(
-            staging.admit(&id, &two, &IngestLimits::default()).await,
+            staging.admit(&id, &two).await,
             Err(RepositoryError::NotStaged { .. })
         ));
     }
@@ -502,12 +515,7 @@ mod tests {
         let (a, b) = (event_id('a'), event_id('b'));
         for (id, oid) in [(a, one), (a, two), (a, two), (b, one)] {
             staging
-                .place(
-                    [(&id, &oid)],
-                    &quarantine(&fork, oid, &upstream).await,
-                    move_packs,
-                    PUSHER,
-                )
+                .place([(&id, &oid)], &quarantine(&fork, oid, &upstream).await, Order::Sorted, Some(PUSHER))
                 .await
                 .unwrap();
         }
@@ -528,10 +536,7 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         let quarantine = quarantine(&fork, one, &upstream).await;
-        staging
-            .place([(&a, &one)], &quarantine, move_packs, PUSHER)
-            .await
-            .unwrap();
+        staging.place([(&a, &one)], &quarantine, Order::Sorted, Some(PUSHER)).await.unwrap();
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
@@ -553,7 +558,7 @@ mod tests {
         for (repository, id) in [(&one_is_bad, a), (&whole, a), (&whole, b)] {
             let quarantine = quarantine(&fork, one, repository).await;
             Staging::of(repository)
-                .place([(&id, &one)], &quarantine, move_packs, PUSHER)
+                .place([(&id, &one)], &quarantine, Order::Sorted, Some(PUSHER))
                 .await
                 .unwrap();
         }
@@ -584,12 +589,7 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         staging
-            .place(
-                [(&a, &one)],
-                &quarantine(&fork, one, &upstream).await,
-                move_packs,
-                PUSHER,
-            )
+            .place([(&a, &one)], &quarantine(&fork, one, &upstream).await, Order::Sorted, Some(PUSHER))
             .await
             .unwrap();
         let (place, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));
@@ -622,14 +622,14 @@ mod tests {
         upstream.create().await.unwrap();
         let staging = Staging::of(&upstream);
         staging
-            .place([(&event_id('a'), &two)], &partial, move_packs, PUSHER)
+            .place([(&event_id('a'), &two)], &partial, Order::Sorted, Some(PUSHER))
             .await
             .unwrap();
 
-        let admitted = staging.admit(&event_id('a'), &two, &IngestLimits::default()).await;
+        let admitted = staging.admit(&event_id('a'), &two).await;
 
         assert!(
-            matches!(admitted, Err(RepositoryError::Incomplete { .. })),
+            matches!(admitted, Err(RepositoryError::Unsorted { .. })),
             "{admitted:?}"
         );
         assert!(upstream.object_kinds(&[two]).await.unwrap().is_empty());

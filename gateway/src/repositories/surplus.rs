@@ -15,6 +15,7 @@ use shared::git::Oid;
 use crate::git::error::GitError;
 use crate::git::error::ended;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::ingest::killed;
 use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::in_background;
 use crate::repositories::marks::Marks;
@@ -74,7 +75,6 @@ impl NewPacks {
             false => store.layout().empty_repository(),
         };
         let max = limits.duration_max;
-        let _permit = store.git().permit("rev-list", max).await?;
         let kept = self.kept.as_ref();
         let mut alternates = vec![self.object_dir.clone()];
         alternates.extend(kept.map(|kept| kept.object_dir.clone()));
@@ -94,6 +94,9 @@ impl NewPacks {
         let (walked, marked) = tokio::join!(rev_list.output(revs.as_bytes(), 0, max), marks.mark_printed(stdout));
         marked.map_err(GitError::run("rev-list"))?;
         let walked = ended("rev-list", max, walked)?;
+        if let Some(error) = killed(walked.status) {
+            return Err(error.into());
+        }
         if !walked.status.success() {
             let message = walked.stderr.summary();
             return Err(RepositoryError::Incomplete { message });

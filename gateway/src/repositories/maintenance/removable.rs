@@ -395,12 +395,13 @@ mod tests {
         {
             let locked = scene.all.lock(&[staged.coordinate.clone()].into()).await.unwrap();
             let received = scene.ingested("").await;
-            let none = BTreeSet::new();
-            let received = Received::sort(received, None, none.clone(), none, &scene.all.limits())
+            let tips = (BTreeSet::new(), [staged.commit_oid].into());
+            let received = Received::sort(received, None, BTreeSet::new(), tips, &scene.all.limits())
                 .await
                 .unwrap();
             let locked = locked.repository(&staged.coordinate).unwrap();
-            locked.stage_whole(&staged, received, SourceTag(1)).await.unwrap();
+            let staged = std::slice::from_ref(&staged);
+            locked.stage(staged, &received, SourceTag(1)).await.unwrap();
         }
         assert_eq!(
             scene.remove(found, &[]).await,
@@ -422,11 +423,11 @@ mod tests {
             if story == "staged" {
                 let staged = staged(&scene, child);
                 let locked = scene.all.lock(&[staged.coordinate.clone()].into()).await.unwrap();
-                let tips = BTreeSet::from([child]);
-                let received = Received::sort(quarantine, None, tips.clone(), tips, &scene.all.limits()).await;
+                let tips = (BTreeSet::new(), [child].into());
+                let received = Received::sort(quarantine, None, [child].into(), tips, &scene.all.limits()).await;
                 let locked = locked.repository(&staged.coordinate).unwrap();
                 locked
-                    .stage_whole(&staged, received.unwrap(), SourceTag(1))
+                    .stage(std::slice::from_ref(&staged), &received.unwrap(), SourceTag(1))
                     .await
                     .unwrap();
             } else {
@@ -453,7 +454,8 @@ mod tests {
             format!("{child}\n^{}\n", scene.reached[0]),
         ] {
             let quarantine = scene.ingested(&revs).await;
-            let sorted = Received::sort(quarantine, None, tips.clone(), tips.clone(), &scene.all.limits()).await;
+            let sorted_for = (tips.clone(), BTreeSet::new());
+            let sorted = Received::sort(quarantine, None, tips.clone(), sorted_for, &scene.all.limits()).await;
             received.push(sorted.unwrap());
         }
         let found = scene.find().await.unwrap();

