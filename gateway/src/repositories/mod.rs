@@ -196,7 +196,7 @@ impl Repositories {
 
     /// Returns for how long objects that no ref reaches stay at least.
     pub(crate) fn keep_unreachable(&self) -> Duration {
-        self.maintenance.keep_unreachable
+        self.maintenance.get().keep_unreachable
     }
 
     pub(crate) fn git_commands(&self) -> usize {
@@ -242,7 +242,12 @@ impl Repositories {
     async fn locked(&self, locked: Locked) -> Result<LockedRepositories<'_>, RepositoryError> {
         finish_changes(&self.store, locked.coordinates()).await?;
         let locks = (locked, &*self.locks);
-        Ok(LockedRepositories::new(locks, &self.store, self.limits(), &self.disk_use))
+        Ok(LockedRepositories::new(
+            locks,
+            &self.store,
+            self.limits(),
+            &self.disk_use,
+        ))
     }
 
     /// Returns the repository of a coordinate, for reading; it need not be on disk.

@@ -8,8 +8,8 @@ use std::time::Instant;
 use shared::git::Oid;
 
 use crate::git::error::GitError;
-use crate::repositories::layout::bytes_below;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::layout::bytes_below;
 use crate::repositories::layout::in_background;
 use crate::repositories::objects::object_kinds;
 use crate::repositories::pack::IngestError;

@@ -472,7 +472,12 @@ mod tests {
 
         // The repository is virtual and stays so.
         staging
-            .place([(&id, &two)], &quarantine(&fork, two, &upstream).await, Order::Sorted, Some(PUSHER))
+            .place(
+                [(&id, &two)],
+                &quarantine(&fork, two, &upstream).await,
+                Order::Sorted,
+                Some(PUSHER),
+            )
             .await
             .unwrap();
         assert!(!upstream.exists().await && staging.exists(&id, &two).await);
@@ -515,7 +520,12 @@ mod tests {
         let (a, b) = (event_id('a'), event_id('b'));
         for (id, oid) in [(a, one), (a, two), (a, two), (b, one)] {
             staging
-                .place([(&id, &oid)], &quarantine(&fork, oid, &upstream).await, Order::Sorted, Some(PUSHER))
+                .place(
+                    [(&id, &oid)],
+                    &quarantine(&fork, oid, &upstream).await,
+                    Order::Sorted,
+                    Some(PUSHER),
+                )
                 .await
                 .unwrap();
         }
@@ -536,7 +546,10 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         let quarantine = quarantine(&fork, one, &upstream).await;
-        staging.place([(&a, &one)], &quarantine, Order::Sorted, Some(PUSHER)).await.unwrap();
+        staging
+            .place([(&a, &one)], &quarantine, Order::Sorted, Some(PUSHER))
+            .await
+            .unwrap();
         fs::remove_dir_all(staging.object_dir(&a, &one)).unwrap();
 
         assert!(here(&world, &upstream).is_empty());
@@ -589,7 +602,12 @@ mod tests {
         let [one, _] = world.two_commits(&fork).await;
         let (staging, a) = (Staging::of(&upstream), event_id('a'));
         staging
-            .place([(&a, &one)], &quarantine(&fork, one, &upstream).await, Order::Sorted, Some(PUSHER))
+            .place(
+                [(&a, &one)],
+                &quarantine(&fork, one, &upstream).await,
+                Order::Sorted,
+                Some(PUSHER),
+            )
             .await
             .unwrap();
         let (place, elsewhere) = (world.path().join("quarantine"), world.path().join("elsewhere"));

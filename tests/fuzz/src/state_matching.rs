@@ -271,6 +271,7 @@ impl Scene {
                 last_lease: String::new(),
                 now: 1000,
                 dirty: BTreeMap::new(),
+                noted: BTreeMap::new(),
                 listed_by: BTreeMap::new(),
                 entries,
                 placeholders: Vec::new(),
