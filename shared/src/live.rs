@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use parking_lot::RwLock;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -52,8 +53,14 @@ impl Permits {
         let in_use = surplus - self.free.forget_permits(surplus);
         if let Ok(in_use @ 1..) = u32::try_from(in_use) {
             let free = Arc::clone(&self.free);
-            // An error cannot be: the semaphore is never closed.
-            tokio::spawn(async move { free.acquire_many_owned(in_use).await.map(OwnedSemaphorePermit::forget) });
+            let mut withdrawn = Box::pin(free.acquire_many_owned(in_use));
+            // It queues up now, and not when the task begins. An error cannot be: the semaphore is never closed.
+            match withdrawn.as_mut().now_or_never() {
+                Some(permits) => drop(permits.map(OwnedSemaphorePermit::forget)),
+                None => drop(tokio::spawn(async move {
+                    withdrawn.await.map(OwnedSemaphorePermit::forget)
+                })),
+            }
         }
     }
 

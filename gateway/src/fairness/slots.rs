@@ -1,6 +1,6 @@
 //! Slots for work that costs CPU, memory or the only connection to something. A free slot goes to the payer, an address
 //! or an author, that has fewest, and of those with as few to the one that has waited longest, since it came or since
-//! it got its last slot: neither who has much to do nor who comes ever again delays others for more than one turn each.
+//! it gave its last slot back: whoever waits is delayed by each other for one turn, and not by those who come later.
 //! Where there is more than one slot, one payer never has all of them, so that its long work does not delay all others.
 
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ struct SlotTable<P> {
 #[derive(Debug)]
 struct SlotRequest<P> {
     payer: P,
-    /// When it came, or when its payer got a slot last, if that is later.
+    /// When it came, or when its payer gave a slot back last, if that is later.
     waits_since: u64,
     granted: oneshot::Sender<()>,
 }
@@ -211,10 +211,6 @@ impl<P: Payer> SlotTable<P> {
     fn count(&mut self, payer: P) {
         self.used += 1;
         *self.used_by.entry(payer).or_default() += 1;
-        let now = self.tick();
-        for request in self.waiting.values_mut().filter(|request| request.payer == payer) {
-            request.waits_since = now;
-        }
     }
 
     fn tick(&mut self) -> u64 {
@@ -224,6 +220,10 @@ impl<P: Payer> SlotTable<P> {
 
     fn release(&mut self, payer: P) {
         self.used -= 1;
+        let now = self.tick();
+        for request in self.waiting.values_mut().filter(|request| request.payer == payer) {
+            request.waits_since = now;
+        }
         if let Some(used) = self.used_by.get_mut(&payer) {
             *used -= 1;
             if *used == 0 {
@@ -324,23 +324,26 @@ mod tests {
     async fn who_has_much_to_do_has_no_more_turns_than_others() {
         let turns = turns(&[1, 1, 1, 1, 2, 2, 3]).await;
 
-        assert_eq!(turns, [1, 2, 3, 1, 2, 1].map(address));
+        assert_eq!(turns, [2, 3, 1, 2, 1, 1].map(address));
     }
 
     #[tokio::test]
-    async fn neither_new_payers_nor_who_comes_again_delay_who_waits() {
+    async fn who_comes_later_does_not_delay_who_waits() {
         let slots = Slots::new(1);
         let held = slots.acquire(address(0)).await;
         let mut patient = Box::pin(slots.acquire(address(0)));
-        assert!(patient.as_mut().now_or_never().is_none());
         let mut gives_up = Box::pin(slots.acquire(address(1)));
-        assert!(gives_up.as_mut().now_or_never().is_none());
-        drop(gives_up);
+        let mut waits = Box::pin(slots.acquire(address(2)));
+        for waiting in [&mut patient, &mut gives_up, &mut waits] {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+        drop((gives_up, held));
+
+        let held = waits.await;
         let mut later: Vec<_> = (1..9).map(|last| Box::pin(slots.acquire(address(last)))).collect();
         for later in &mut later {
             assert!(later.as_mut().now_or_never().is_none());
         }
-
         drop(held);
 
         assert!(patient.as_mut().now_or_never().is_some());

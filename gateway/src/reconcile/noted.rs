@@ -210,9 +210,13 @@ mod tests {
             let tag = nostr::event::Tag::parse(["d", d]).unwrap();
             builder.clone().tag(tag).finalize(&Keys::generate()).unwrap()
         });
+        let home = Coordinate {
+            owner: events[0].pubkey,
+            identifier: "here".parse().unwrap(),
+        };
         let hold = Hold {
             event: events[0].clone(),
-            coordinates: BTreeSet::new(),
+            coordinates: [home].into(),
             source: String::new(),
             hold_secs: 100,
             extend: BTreeSet::new(),
