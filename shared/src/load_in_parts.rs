@@ -50,8 +50,8 @@ impl FactLoader {
         }
     }
 
-    /// Reads some coordinates after the other: those asked about first, and with them the PRs. Of others, what cannot be
-    /// read is left out: nobody who lists an owner makes the owner's own repository unreadable.
+    /// Reads some coordinates after the other: those asked about first, and with them the PRs. Of others, what cannot
+    /// be read is left out: nobody who lists an owner makes the owner's own repository unreadable.
     pub(crate) async fn read_in_parts(
         &self,
         of_round: &FactsScope,

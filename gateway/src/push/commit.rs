@@ -65,10 +65,8 @@ pub(super) async fn commit(
         pull_request_ids,
         ..FactsScope::default()
     };
-    let mut loaded = reconciler
-        .large_loads
-        .load(&locked, scope, &reconciler.large_loads.of_pushes)
-        .await?;
+    let loads = &reconciler.large_loads;
+    let mut loaded = loads.load(&locked, scope, &loads.of_pushes).await?;
     let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
         return Err(PushError::Gone);
     };

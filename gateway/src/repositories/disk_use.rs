@@ -337,13 +337,10 @@ mod tests {
         write(&a.path().join("objects/pack/x.replaced"), 0);
         write(&b.path().join("objects/pack/y.pack"), 100);
         let staging = world.store.layout().staging(a.coordinate());
-        write(&staging.join("event/commit/pack/z.pack"), 300);
-        fs::create_dir_all(staging.join("other/commit/pack")).unwrap();
-        fs::hard_link(
-            staging.join("event/commit/pack/z.pack"),
-            staging.join("other/commit/pack/z.pack"),
-        )
-        .unwrap();
+        let [pack, same] = ["event", "other"].map(|event| staging.join(event).join("commit/pack/z.pack"));
+        write(&pack, 300);
+        fs::create_dir_all(same.parent().unwrap()).unwrap();
+        fs::hard_link(&pack, &same).unwrap();
         let limits = DiskLimits {
             per_owner: 1000,
             per_repository: 800,

@@ -38,8 +38,8 @@ impl Identifier {
     /// Reads the `d` tag of an event.
     ///
     /// # Errors
-    /// It is none of a repository, or there are several. A relay finds an event by each of them, and takes the first for
-    /// the name of what it replaces: one author could have thousands of events under one identifier.
+    /// It is none of a repository, or there are several. A relay finds an event by each of them, and takes the first
+    /// for the name of what it replaces: one author could have thousands of events under one identifier.
     pub fn of(event: &Event) -> Result<Self, Defect> {
         let mut values = tag_values(event, "d");
         let (first, second) = (values.next().unwrap_or_default(), values.next());

@@ -1,6 +1,6 @@
 //! Tags that so many events have that a relay needs long to walk through them. strfry looks up a filter with a tag by
-//! the tag alone, whatever authors and kinds it names (strfry `DBQuery.h`), and anybody can publish events with the `d`
-//! of another's repository. Without the tag it looks the same filter up by its authors and kinds.
+//! the tag alone, whatever authors and kinds it names (strfry `DBQuery.h`), and anybody can publish events with the
+//! `d` of another's repository. Without the tag it looks the same filter up by its authors and kinds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -29,8 +29,8 @@ pub(super) struct TagQuery<'c> {
 }
 
 impl CrowdedTags {
-    /// Returns what to ask instead of `filters`, if tags are crowded: the same by authors and kinds alone. The answer has
-    /// events of these authors that match none of `filters`.
+    /// Returns what to ask instead of `filters`, if tags are crowded: the same by authors and kinds alone. The answer
+    /// has events of these authors that match none of `filters`.
     pub(super) fn without(&self, filters: &[Filter]) -> Option<Vec<Filter>> {
         let crowded = self.0.lock();
         let is_crowded = |tag: Tag| crowded.get(&tag).is_some_and(|until| *until > Instant::now());
@@ -100,10 +100,17 @@ const CROWDED_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
     use nostr::event::Kind;
+    use nostr::event::Tag as EventTag;
     use nostr::key::Keys;
 
     use super::*;
+    use crate::relay_client::RelayError;
+    use crate::relay_client::tests::relay;
+    use crate::relay_client::tests::stored;
+    use crate::relay_client::tests::within;
 
     #[test]
     fn a_tag_that_took_long_is_asked_by_author_for_a_while() {
@@ -127,5 +134,35 @@ mod tests {
         assert_eq!(crowded.without(&other), None);
         crowded.0.lock().values_mut().for_each(|until| *until = Instant::now());
         assert_eq!(crowded.without(&filters), None);
+    }
+
+    /// strfry walks through all events with a tag, whoever has made them.
+    #[tokio::test]
+    async fn a_tag_that_too_many_events_have_is_asked_by_author_from_then_on() {
+        let keys = Keys::generate();
+        let state = |identifier: &str| {
+            let state = EventBuilder::new(Kind::from_u16(30618), "").tag(EventTag::identifier(identifier));
+            state.finalize(&keys).unwrap()
+        };
+        let (own, other) = (state("crowded"), state("other"));
+        let both = [own.clone(), other];
+        let client = relay(100, move |_, message| match message[2].get("#d") {
+            Some(_) => Vec::new(),
+            None => stored(&both, 100, message),
+        })
+        .await;
+        let by_author = Filter::new().author(keys.public_key()).kind(Kind::from_u16(30618));
+        let filters = vec![by_author.identifier("crowded")];
+
+        let first = within(client.query(filters.clone())).await;
+
+        assert!(matches!(first, Err(RelayError::Timeout)), "{first:?}");
+        assert_eq!(
+            within(client.query(filters.clone())).await.unwrap(),
+            std::slice::from_ref(&own)
+        );
+        let deletions = Filter::new().author(keys.public_key()).kind(Kind::EventDeletion);
+        let with_few = within(client.query_with(filters, deletions, 20)).await.unwrap();
+        assert_eq!(with_few, Some(vec![own]));
     }
 }

@@ -10,7 +10,6 @@ use futures_util::StreamExt;
 use nostr::event::EventBuilder;
 use nostr::event::FinalizeEvent;
 use nostr::event::Kind;
-use nostr::event::Tag;
 use nostr::key::Keys;
 use nostr::types::Timestamp;
 use serde_json::Value;
@@ -173,7 +172,7 @@ fn events(times: impl IntoIterator<Item = u64>) -> Vec<Event> {
         .collect()
 }
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
         .expect("in time")
@@ -203,33 +202,6 @@ async fn query_of_nothing_is_empty() {
     let client = relay(3, |_, _| Vec::new()).await;
 
     assert_eq!(within(client.query(Vec::new())).await.unwrap(), Vec::new());
-}
-
-/// strfry walks through all events with a tag, whoever has made them.
-#[tokio::test]
-async fn a_tag_that_too_many_events_have_is_asked_by_author_from_then_on() {
-    let keys = Keys::generate();
-    let state = |identifier: &str| {
-        let state = EventBuilder::new(Kind::from_u16(30618), "").tag(Tag::identifier(identifier));
-        state.finalize(&keys).unwrap()
-    };
-    let (own, other) = (state("crowded"), state("other"));
-    let both = [own.clone(), other];
-    let client = relay(100, move |_, message| match message[2].get("#d") {
-        Some(_) => Vec::new(),
-        None => stored(&both, 100, message),
-    })
-    .await;
-    let by_author = Filter::new().author(keys.public_key()).kind(Kind::from_u16(30618));
-    let filters = vec![by_author.identifier("crowded")];
-
-    let first = within(client.query(filters.clone())).await;
-
-    assert!(matches!(first, Err(RelayError::Timeout)), "{first:?}");
-    assert_eq!(within(client.query(filters.clone())).await.unwrap(), [own.clone()]);
-    let deletions = Filter::new().author(keys.public_key()).kind(Kind::EventDeletion);
-    let with_few = within(client.query_with(filters, deletions, 20)).await.unwrap();
-    assert_eq!(with_few, Some(vec![own]));
 }
 
 #[tokio::test]
