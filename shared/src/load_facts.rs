@@ -63,6 +63,9 @@ pub enum FactsError {
         /// How many bytes of memory they may take.
         bytes_max: usize,
     },
+    /// A maintainer's events cannot be read, whatever is left out.
+    #[error("the events of a maintainer of the repository are too many to be read")]
+    MemberUnread,
     /// It is decided on what replaces it.
     #[error("a state was replaced while the facts were read")]
     Replaced,
@@ -74,7 +77,7 @@ impl FactsError {
         match self {
             Self::Purgatory(_) | Self::Replaced => true,
             Self::Relay(error) => error.is_passing(),
-            Self::TooLarge { .. } => false,
+            Self::TooLarge { .. } | Self::MemberUnread => false,
         }
     }
 
@@ -140,10 +143,11 @@ impl FactLoader {
             left = (left.checked_sub(taken(&reading, &served))).ok_or(FactsError::TooLarge { bytes_max })?;
             next = found.add(next, reading, served);
         }
+        if found.lacks_a_member(scope) {
+            return Err(FactsError::MemberUnread);
+        }
         let covered = found.covered(scope);
-        let Outwards {
-            mut reading, served, ..
-        } = found;
+        let (mut reading, served) = (found.reading, found.served);
         let mut dirty = std::mem::take(&mut reading.dirty);
         dirty.retain(|coordinate, _| scope.coordinates.contains(coordinate));
         let (service, access) = (self.service.clone(), self.access.current());

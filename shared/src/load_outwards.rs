@@ -109,6 +109,20 @@ impl Outwards {
         }
     }
 
+    /// Whether a coordinate asked about leads to one that could not be read: nothing is decided without a member.
+    pub(crate) fn lacks_a_member(&self, scope: &FactsScope) -> bool {
+        let (mut seen, mut next) = (BTreeSet::new(), Vec::from_iter(&scope.coordinates));
+        while let Some(at) = next.pop() {
+            if self.left_out.unread.contains(at) {
+                return true;
+            }
+            if seen.insert(at) {
+                next.extend(self.lists.get(at).into_iter().flatten());
+            }
+        }
+        false
+    }
+
     /// Returns the coordinates whose members were not all read. Of the coordinates asked about, the nearest members
     /// count, however many they list.
     fn partial(&self, scope: &FactsScope) -> BTreeSet<Coordinate> {

@@ -425,7 +425,9 @@ async fn in_time<T>(
     tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot decide");
     Err(Refusal::Unavailable(match error {
         FactsError::Purgatory(_) => "the purgatory",
-        FactsError::Relay(_) | FactsError::TooLarge { .. } | FactsError::Replaced => "the relay's database",
+        FactsError::Relay(_) | FactsError::TooLarge { .. } | FactsError::MemberUnread | FactsError::Replaced => {
+            "the relay's database"
+        }
     }))
 }
 

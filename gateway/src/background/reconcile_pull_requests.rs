@@ -17,6 +17,7 @@ use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
 use crate::repositories::Line;
+use crate::repositories::error::RepositoryError;
 
 /// Reconciles one page of the PRs of a repository, and of the events that commits are staged for. The purgatory keeps
 /// note of the others, and of PRs that change meanwhile, and the repository comes up again.
@@ -53,14 +54,19 @@ pub(super) async fn reconcile_pull_requests(
 }
 
 /// Sorts what these PRs need, so that they can be installed under the lock, and has them reconciled again. No lock is
-/// held. What takes too long altogether is left to the next attempt.
+/// held by it but for a moment. What takes too long altogether is left to the next attempt.
 pub(super) async fn prepare(reconciler: &Reconciler, unprepared: &[Installation]) {
     let began = Instant::now();
-    for installation in unprepared.iter().take_while(|_| began.elapsed() < PREPARE_MAX) {
+    for installation in unprepared {
         let (coordinate, event_id) = (&installation.coordinate, installation.event_id);
-        if let Err(error) = reconciler.repositories.prepare(installation).await {
+        // Those that are left come up again at once: one that is served meanwhile has no later time of its own.
+        if began.elapsed() < PREPARE_MAX
+            && let Err(error) = reconciler.repositories.prepare(installation).await
+        {
             tracing::warn!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot sort the commit of a PR, will try again");
-            continue;
+            if !matches!(error, RepositoryError::Busy { .. }) {
+                continue;
+            }
         }
         let event_ids = BTreeSet::from([event_id]);
         if let Err(error) = reconciler.loader.purgatory.ask_for_looks(coordinate, &event_ids).await {

@@ -42,7 +42,7 @@ impl PushError {
                 "the purgatory (Redis) does not answer, push again later"
             }
             Self::Reconcile(ReconcileError::Facts(
-                FactsError::TooLarge { .. } | FactsError::Relay(RelayError::TooLarge { .. }),
+                FactsError::TooLarge { .. } | FactsError::MemberUnread | FactsError::Relay(RelayError::TooLarge { .. }),
             )) => "the maintainers of this repository have published more events than this server reads for one push",
             Self::Reconcile(ReconcileError::Facts(FactsError::Relay(_) | FactsError::Replaced)) => {
                 "the relay does not answer, push again later"

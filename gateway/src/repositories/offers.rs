@@ -86,10 +86,15 @@ pub(super) fn read_offers(repository: &Path) -> Result<BTreeMap<EventId, NotedOf
         Err(error) => return Err(failed("read", &path)(error)),
     }
     let now = now();
-    let noted = text.lines().filter_map(NotedOffer::parse);
-    Ok(noted
-        .filter(|(_, noted)| noted.until.is_none_or(|until| now < until))
-        .collect())
+    let mut offers = BTreeMap::<EventId, NotedOffer>::new();
+    for (event_id, mut noted) in text.lines().filter_map(NotedOffer::parse) {
+        // What came in at the first attempt has moved in when its ref is set at the second.
+        let before = offers.get(&event_id).map_or(0, |before| before.offer.bytes);
+        noted.offer.bytes = noted.offer.bytes.max(before);
+        offers.insert(event_id, noted);
+    }
+    offers.retain(|_, noted| noted.until.is_none_or(|until| now < until));
+    Ok(offers)
 }
 
 /// Returns the bytes that came with the PRs of non-maintainers of a repository. Blocks.

@@ -43,7 +43,8 @@ pub(super) async fn sort_for_each(
     for commit_oid in here.into_keys() {
         let limits = limits.of_pull_request(began.elapsed());
         let sorted = async {
-            if !packs.have_surplus(&[commit_oid].into(), &limits).await? {
+            // What it builds on may be kept aside with parts of a state, and go with them.
+            if whole.kept().is_none() && !packs.have_surplus(&[commit_oid].into(), &limits).await? {
                 return Ok(None);
             }
             let copied = Quarantine::copy(&whole.readable(), &[commit_oid], repository, None, &limits).await?;

@@ -61,6 +61,11 @@ impl TagQuery<'_> {
             self.tags.clear();
         }
     }
+
+    /// There is much in the answer: it says nothing of the tags.
+    pub(super) fn forget(mut self) {
+        self.tags.clear();
+    }
 }
 
 impl Drop for TagQuery<'_> {

@@ -24,20 +24,42 @@ pub(super) async fn query(
     events_max: usize,
     bytes_max: usize,
 ) -> Result<Vec<Event>, RelayError> {
-    let page_size = connection.page_size();
-    let instead = crowded.without(filters);
+    if let Some(instead) = crowded.without(filters) {
+        let mut found = FoundEvents::within(bytes_max);
+        found.only = Some(filters);
+        match add_all(&connection, crowded, &instead, events_max, &mut found).await {
+            // Their other events are too much, and not those that were asked for.
+            Err(error) if !error.is_passing() => {}
+            added => return added.map(|()| found.events),
+        }
+    }
     let mut found = FoundEvents::within(bytes_max);
-    found.only = instead.as_ref().map(|_| filters);
-    for filters in requests(instead.as_deref().unwrap_or(filters)) {
+    let added = add_all(&connection, crowded, filters, events_max, &mut found).await;
+    added.map(|()| found.events)
+}
+
+async fn add_all(
+    connection: &RelayConnection,
+    crowded: &CrowdedTags,
+    filters: &[Filter],
+    events_max: usize,
+    found: &mut FoundEvents<'_>,
+) -> Result<(), RelayError> {
+    let page_size = connection.page_size();
+    for filters in requests(filters) {
+        let query = crowded.begin(filters);
         if let [filter] = filters {
-            let query = crowded.begin(filters);
-            let pages = add_all_in_parts(&connection, filter, events_max, &mut found).await;
+            match add_all_in_parts(connection, filter, events_max, found).await {
+                Err(error) if !error.is_passing() => {
+                    query.forget();
+                    return Err(error);
+                }
+                added => added?,
+            }
             query.end(&found.events);
-            pages?;
             continue;
         }
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(page_size)).collect();
-        let query = crowded.begin(filters);
         match connection.page_within(found.left(), &request, page_size).await {
             // A relay's limit is that of each filter, or of the request: if all together do not reach it, none did.
             Ok(page) if page.is_short(page_size) => {
@@ -45,14 +67,14 @@ pub(super) async fn query(
                 found.add(page.events)?;
                 continue;
             }
-            Ok(_) | Err(RelayError::TooLarge { .. }) => {}
+            Ok(_) | Err(RelayError::TooLarge { .. }) => query.forget(),
             Err(error) => return Err(error),
         }
         for filter in filters {
-            add_all_in_parts(&connection, filter, events_max, &mut found).await?;
+            add_all_in_parts(connection, filter, events_max, found).await?;
         }
     }
-    Ok(found.events)
+    Ok(())
 }
 
 /// Returns all that matches `filters`, with as few as `count` that match `few`, by one request; `None`: there may be
@@ -85,7 +107,10 @@ pub(super) async fn query_with(
             found.add(page.events)?;
             Ok(is_few(few_received, count).then_some(found.events))
         }
-        Ok(_) | Err(RelayError::TooLarge { .. }) => Ok(None),
+        Ok(_) | Err(RelayError::TooLarge { .. }) => {
+            query.forget();
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

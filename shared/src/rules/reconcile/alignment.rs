@@ -16,6 +16,7 @@ use crate::nip01::Revision;
 use crate::nip34::Coordinate;
 use crate::nip34::Declared;
 use crate::nip34::State;
+use crate::nip34::Unfulfillable;
 use crate::rules::Disk;
 use crate::rules::EventStatus;
 use crate::rules::Facts;
@@ -39,6 +40,8 @@ pub(super) struct NextStates<'f> {
     broken: Vec<RepositoryIndex>,
     /// The newest state of each author and identifier that a repository is brought to.
     newest: BTreeMap<Coordinate, Revision>,
+    /// By repository: the state that governs it, if its refs were left out of the facts.
+    unread: Vec<Option<Revision>>,
 }
 
 struct NextState<'f> {
@@ -46,6 +49,17 @@ struct NextState<'f> {
     declared: &'f Declared,
     /// Where the objects come from that the repository lacks; `None`: some are nowhere.
     sources: Option<ObjectSources>,
+}
+
+fn unread_governing(facts: &Facts) -> Vec<Option<Revision>> {
+    let is_unread = |state: &State| state.declared == Err(Unfulfillable::Unread);
+    if !facts.states.iter().any(|known| is_unread(&known.item)) {
+        return vec![None; facts.hosted().len()];
+    }
+    let governing = facts.hosted().iter().map(|at| facts.governing_state(at));
+    governing
+        .map(|state| state.filter(|state| is_unread(state)).map(|state| state.revision))
+        .collect()
 }
 
 impl<'f> NextStates<'f> {
@@ -61,6 +75,7 @@ impl<'f> NextStates<'f> {
                 .filter(|at| disk.broken.contains(&hosted[*at]))
                 .collect(),
             newest: BTreeMap::new(),
+            unread: unread_governing(facts),
         };
         for at in 0..hosted.len() {
             let next = (!next_states.is_broken_at(at))
@@ -161,7 +176,9 @@ impl<'f> NextStates<'f> {
 
     /// Whether nothing of the repository is missing.
     pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
-        !self.is_broken(coordinate) && self.next(coordinate).is_none_or(|next| next.sources.is_some())
+        let hosted = self.facts.hosted().binary_search(coordinate);
+        let is_unread = hosted.is_ok_and(|at| self.unread[at].is_some());
+        !self.is_broken(coordinate) && !is_unread && self.next(coordinate).is_none_or(|next| next.sources.is_some())
     }
 
     /// Returns the repositories that are at, or are brought to, a state.
@@ -172,7 +189,7 @@ impl<'f> NextStates<'f> {
     /// Whether a repository is at, or is brought to, a newer state than this one.
     pub(super) fn is_overtaken(&self, at: RepositoryIndex, state: &State) -> bool {
         let next = self.next[at].as_ref();
-        next.is_some_and(|next| next.state.revision > state.revision)
+        next.is_some_and(|next| next.state.revision > state.revision) || self.unread[at] > Some(state.revision)
     }
 
     /// Returns the newest state by the author of a state that a repository is brought to.
