@@ -463,8 +463,7 @@ fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
 /// What a load takes that is not read in parts: thirty small repositories fit, or two with thousands of refs.
 pub const WHOLE_BYTES_MAX: usize = 2 << 20;
 
-/// What an author's announcement and state are expected to take, where nobody wants to do harm: as much as a state with
-/// 150 refs.
+/// What an author's announcement and state are expected to take: as much as a state with 150 refs.
 const AUTHOR_BYTES: usize = 32 << 10;
 
 /// Owners in one filter, each with one announcement and one state of an identifier: no page of a relay is that small,
@@ -474,8 +473,7 @@ const OWNERS_PER_FILTER_MAX: usize = 12;
 /// Requests to vanish read of one author.
 const VANISH_REQUESTS_MAX: usize = 20;
 
-/// Deletion requests read of one author where a filter cannot name the address: the largest fit the memory of an
-/// answer.
+/// Deletion requests read of one author where a filter cannot name the address: the largest fit into an answer.
 const DELETIONS_READ_MAX: usize = 25;
 
 /// Requests to delete and to vanish that are read together.
