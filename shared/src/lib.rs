@@ -28,6 +28,7 @@ pub mod live;
 pub mod load_facts;
 #[cfg(feature = "io")]
 mod load_in_parts;
+#[cfg(feature = "io")]
 mod load_outwards;
 #[cfg(feature = "io")]
 pub mod log;
