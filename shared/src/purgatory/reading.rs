@@ -40,6 +40,7 @@ impl Reading {
     pub const LISTED_BY_MAX: usize = 16;
 
     /// Adds what was read later about other coordinates.
+    #[cfg(feature = "io")]
     pub(crate) fn extend(&mut self, later: Self) {
         // Decisions use the time of the first read: later events are not overdue by it.
         if self.now == 0 {

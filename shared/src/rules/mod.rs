@@ -17,6 +17,7 @@ mod related;
 mod remedy;
 mod service;
 mod state_match;
+#[cfg(feature = "io")]
 mod unread_states;
 mod verdict;
 
