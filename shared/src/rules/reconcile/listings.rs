@@ -13,7 +13,6 @@ use crate::nip34::Coordinate;
 use crate::purgatory::Expiry;
 use crate::purgatory::Listing;
 use crate::purgatory::Reading;
-use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Known;
 
@@ -29,8 +28,7 @@ pub fn listings_to_note(facts: &Facts, plan: &Plan) -> BTreeMap<Coordinate, List
         if announcement.roles.listed.is_empty() {
             continue;
         }
-        // Noted again for as long as it is releasing: whoever did it may have died before.
-        if gone.contains(id) || plan.releases(id) || known.status == EventStatus::Releasing {
+        if gone.contains(id) || plan.releases(id) {
             changed.insert(&announcement.coordinate);
         }
         if !gone.contains(id) {
