@@ -26,7 +26,7 @@ pub(crate) struct Loaded {
     pub(super) place: Option<LoadPlace>,
 }
 
-/// Loads facts, those that take much memory in places. A push waits for other pushes only.
+/// Loads facts, those that take much memory in places. The first load of a push waits for other pushes only.
 pub(crate) struct LargeLoads {
     loader: FactLoader,
     pub(crate) of_pushes: Slots<PublicKey>,
@@ -37,7 +37,7 @@ pub(crate) struct LargeLoads {
 pub(super) type LoadPlace = Slot<PublicKey>;
 
 impl LargeLoads {
-    /// Two of each, so that no author has all: each of some 30 MB at most.
+    /// Two of each, so that no author has all. One load of 200 maintainers with the largest events took 16 to 95 MiB.
     pub(crate) fn new(loader: FactLoader) -> Self {
         Self {
             loader,
