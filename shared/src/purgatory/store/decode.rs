@@ -58,7 +58,7 @@ pub(super) struct ReadingCursor(pub(super) usize, pub(super) String, pub(super) 
 impl ReadingCursor {
     /// Where the first page begins.
     pub(super) fn start() -> Self {
-        Self(1, "announcements".to_owned(), String::new())
+        Self(1, "listings".to_owned(), String::new())
     }
 
     /// Whether the page before was the last.

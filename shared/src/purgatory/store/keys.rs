@@ -77,6 +77,9 @@ const CUT_BYTES_MAX: usize = 4 << 10;
 /// Coordinates about which one call reads.
 const COORDINATES_MAX: usize = 50;
 
+/// Coordinates of which everything is read in one call, if a page has room for it: the repositories of a PR.
+const FEW_MAX: usize = crate::nip34::PullRequest::REPOSITORIES_MAX;
+
 /// The span of deadlines of which events are counted together: so many are in the longest that one may be held for.
 const COUNT_SECS: u64 = 6 * 60 * 60;
 
@@ -162,8 +165,8 @@ pub(super) fn lua_table() -> String {
         .map(|(name, form)| format!("{name} = '{}', ", prefix(form)));
     format!(
         "local K = {{ {}wake = '{WAKE}', backstop_secs = {BACKSTOP_SECS}, count_secs = {COUNT_SECS}, \
-         cut_bytes_max = {CUT_BYTES_MAX}, coordinates_max = {COORDINATES_MAX}, gate_secs = {GATE_SECS}, \
-         gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
+         cut_bytes_max = {CUT_BYTES_MAX}, coordinates_max = {COORDINATES_MAX}, few_max = {FEW_MAX}, \
+         gate_secs = {GATE_SECS}, gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \
          page_max = {PAGE_MAX}, looks_page_max = {LOOKS_PAGE_MAX}, \

@@ -260,8 +260,9 @@ operations! {
     pub fn begin_epoch(found: &Epoch) -> String =
         ("begin an epoch", |argv| argv.arg(&found.name), Ok);
 
-    /// Records whom the announcements of a coordinate list, in place of one page of the previous record.
-    fn note_listings_page(coordinate: &Coordinate, listing: &Listing) -> usize =
+    /// Records whom the announcements of a coordinate list, in place of the previous record: one page of what differs.
+    /// Returns how many that were, and how many of them are not listed any more.
+    fn note_listings_page(coordinate: &Coordinate, listing: &Listing) -> (usize, usize) =
         ("index the maintainers of an announcement",
          |argv| listing.of_kinds().into_iter().fold(argv.arg(coordinate), Argv::json),
          Ok);

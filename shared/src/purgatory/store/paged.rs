@@ -98,6 +98,9 @@ impl Purgatory {
             let (page, next) = self.read_page(coordinates, &cursor, None).await?;
             let entries = trimmed(page.entries);
             bytes += bytes_of(&entries);
+            reading.dirty.extend(page.dirty);
+            reading.listed_by.extend(page.listed_by);
+            reading.noted.extend(page.noted);
             reading.entries.extend(entries);
             reading.placeholders.extend(page.placeholders);
             reading.last_lease = page.last_lease;
@@ -348,9 +351,9 @@ impl Purgatory {
     pub async fn note_listings(&self, coordinate: &Coordinate, listing: &Listing) -> Result<usize, PurgatoryError> {
         let mut all = 0;
         loop {
-            let gone = self.note_listings_page(coordinate, listing).await?;
+            let (changed, gone) = self.note_listings_page(coordinate, listing).await?;
             all += gone;
-            if gone < LISTED_MAX {
+            if changed < LISTED_MAX {
                 return Ok(all);
             }
         }

@@ -122,28 +122,50 @@ impl Keyspace {
     }
 
     /// Does what a command for a sorted set asks for.
-    fn call_sorted(&mut self, words: &[&str]) -> Result<Reply, UnknownCommand> {
+    fn call_sorted<'w>(&mut self, words: &[&'w str]) -> Result<Reply, UnknownCommand> {
         let unknown = || UnknownCommand(words.join(" "));
         let [_, key, ..] = *words else { return Err(unknown()) };
         let number = |text: &str| text.parse::<i64>().map_err(|_| unknown());
+        let scored = |pairs: &[&'w str]| {
+            let (pairs, []) = pairs.as_chunks() else {
+                return Err(unknown());
+            };
+            let scored = pairs.iter().map(|[score, member]| Ok((number(score)?, *member)));
+            scored.collect::<Result<Vec<(i64, &str)>, _>>()
+        };
         let set = self.sorted_sets.entry(key.to_owned()).or_default();
         let reply = match *words {
-            ["ZADD", _, score, member] => set.set(member, number(score)?).into(),
             ["ZADD", _, "LT", score, member] => {
                 let score = number(score)?;
                 (set.score(member).is_none_or(|old| score < old) && set.set(member, score)).into()
             }
-            ["ZADD", _, "NX", score, member] => {
-                let score = number(score)?;
-                (set.score(member).is_none() && set.set(member, score)).into()
+            ["ZADD", _, "NX", ref pairs @ ..] => {
+                let new = scored(pairs)?
+                    .into_iter()
+                    .filter(|(_, member)| set.score(member).is_none());
+                let new: Vec<_> = new.collect();
+                new.into_iter()
+                    .filter(|(score, member)| set.set(member, *score))
+                    .count()
+                    .into()
             }
-            ["ZREM", _, member] => set.remove(member).into(),
+            ["ZADD", _, ref pairs @ ..] => {
+                let new = scored(pairs)?
+                    .into_iter()
+                    .filter(|(score, member)| set.set(member, *score));
+                new.count().into()
+            }
+            ["ZREM", _, ref members @ ..] => members.iter().filter(|member| set.remove(member)).count().into(),
             ["ZREMRANGEBYRANK", _, "0", last] => {
                 let count = number(last)? + 1;
                 let members: Vec<_> = set.until(i64::MAX).take(count as usize).cloned().collect();
                 members.iter().filter(|member| set.remove(member)).count().into()
             }
             ["ZSCORE", _, member] => set.score(member).map(|score| score.to_string()).into(),
+            ["ZMSCORE", _, ref members @ ..] => {
+                let score = |member: &&str| set.score(member).map(|score| score.to_string()).into();
+                Reply::List(members.iter().map(score).collect())
+            }
             ["ZCARD", _] => set.len().into(),
             // Only few are left out, whereas many are counted.
             ["ZCOUNT", _, after, "+inf"] => {

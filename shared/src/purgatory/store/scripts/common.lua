@@ -85,7 +85,7 @@ end
 
 -- As many pubkeys in the index of listings cost about as much as one entry.
 local function touch_listings(pubkeys)
-  touched = touched + math.ceil(#pubkeys / 8)
+  touched = touched + math.ceil(#pubkeys / 4)
 end
 
 -- Adds texts to a list that has each once, and as a key too.
@@ -609,27 +609,22 @@ local function release_behind(id)
   redis.call('DEL', K.behind .. id)
 end
 
--- Takes off the index of listings whom the announcements of `coordinate` do not list any more: those whom a served one has
--- listed only if `is_exact`, and then all get their rank anew. `listed` has the ranks of those that stay, by pubkey. Returns how
--- many were taken off, of a page of them.
-local function take_listings_off(coordinate, listed, is_exact)
-  local noted, gone = K.lists .. in_key(coordinate), 0
+-- Returns whom the announcements of `coordinate` are noted to list, with this rank.
+local function noted_listings(coordinate, rank)
+  return redis.call('ZRANGE', K.lists .. in_key(coordinate), rank, rank, 'BYSCORE', 'LIMIT', 0, 2 * K.listed_max)
+end
+
+-- Takes pubkeys off the index of listings: the announcements of `coordinate` do not list them any more.
+local function take_listings_off(coordinate, pubkeys)
+  if #pubkeys == 0 then
+    return
+  end
   local owner, identifier = string.sub(coordinate, 7, 70), string.sub(in_key(coordinate), 66)
-  local pubkeys = redis.call('ZRANGE', noted, '-', '+', 'BYLEX', 'LIMIT', 0, 2 * K.listed_max)
   touch_listings(pubkeys)
   for _, pubkey in ipairs(pubkeys) do
-    local key = K.listed_by .. pubkey .. ':' .. identifier
-    if listed[pubkey] then
-      if is_exact then
-        redis.call('ZADD', key, listed[pubkey], owner)
-      end
-    elseif is_exact or redis.call('ZSCORE', key, owner) ~= '0' then
-      redis.call('ZREM', noted, pubkey)
-      redis.call('ZREM', key, owner)
-      gone = gone + 1
-    end
+    redis.call('ZREM', K.listed_by .. pubkey .. ':' .. identifier, owner)
   end
-  return gone
+  redis.call('ZREM', K.lists .. in_key(coordinate), unpack(pubkeys))
 end
 
 -- Removes one entry. The number of the last lease rises: whoever has asked the relay before, and reads the purgatory after, may
@@ -663,7 +658,13 @@ local function remove_alone(id, entry, is_served, listed)
     ask_for_look(id, entry.coordinates)
   end
   if entry.kind == '30617' and is_waiting(entry) then
-    take_listings_off(entry.coordinates[1], listed or {})
+    local gone = {}
+    for _, pubkey in ipairs(noted_listings(entry.coordinates[1], '1')) do
+      if not (listed and listed[pubkey]) then
+        gone[#gone + 1] = pubkey
+      end
+    end
+    take_listings_off(entry.coordinates[1], gone)
   end
 end
 
@@ -810,24 +811,41 @@ local function remove_placeholder(tail, coordinate)
 end
 
 -- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds
--- the repository by it (`take_listings_off` is the other way). Those who list with a low `rank` are found first.
+-- the repository by it (`take_listings_off` is the other way). Those who list with a low `rank` are found first; one that is
+-- noted already gets this rank only if `is_exact`.
 -- Whoever is deciding now has not found what is new: of these coordinates those that are dirty are added to `dirty`, and of
 -- those that have PRs to reconcile, all are reconciled, so that their marks outlast that decision.
-local function add_listings(coordinate, pubkeys, rank, dirty)
+local function add_listings(coordinate, pubkeys, rank, is_exact, dirty)
+  if #pubkeys == 0 then
+    return
+  end
   local owner, identifier = string.sub(coordinate, 7, 70), string.sub(in_key(coordinate), 66)
-  local concerned = {}
+  local noted, concerned = {}, { coordinate }
+  local function add(key, ...)
+    if is_exact then
+      return redis.call('ZADD', key, ...)
+    end
+    return redis.call('ZADD', key, 'NX', ...)
+  end
+
   touch_listings(pubkeys)
   for _, pubkey in ipairs(pubkeys) do
-    if redis.call('ZADD', K.listed_by .. pubkey .. ':' .. identifier, 'NX', rank, owner) == 1 then
-      add_all(concerned, { coordinate, '30617:' .. pubkey .. string.sub(coordinate, 71) })
+    noted[#noted + 1], noted[#noted + 2] = rank, pubkey
+    if add(K.listed_by .. pubkey .. ':' .. identifier, rank, owner) == 1 then
+      concerned[#concerned + 1] = '30617:' .. pubkey .. string.sub(coordinate, 71)
     end
-    redis.call('ZADD', K.lists .. owner .. ':' .. identifier, '0', pubkey)
   end
-  for _, other in ipairs(concerned) do
-    if redis.call('ZSCORE', K.dirty, other) then
+  add(K.lists .. in_key(coordinate), unpack(noted))
+  if #concerned == 1 then
+    return
+  end
+  local is_dirty = redis.call('ZMSCORE', K.dirty, unpack(concerned))
+  local has_dirty_pull_requests = redis.call('ZMSCORE', K.dirty_pull_requests, unpack(concerned))
+  for place, other in ipairs(concerned) do
+    if is_dirty[place] then
       add_all(dirty, { other })
     end
-    if redis.call('ZSCORE', K.dirty_pull_requests, other) then
+    if has_dirty_pull_requests[place] then
       begin_round(other)
     end
   end

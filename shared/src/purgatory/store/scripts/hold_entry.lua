@@ -278,7 +278,7 @@ if is_related(entry) then
   end
 end
 if entry.kind == '30617' then
-  add_listings(entry.coordinates[1], listed, '1', dirty)
+  add_listings(entry.coordinates[1], listed, '1', false, dirty)
 end
 set_deadline(id, entry, deadline)
 note_changed(dirty, id, entry)

@@ -1,23 +1,42 @@
 #!lua flags=allow-oom
--- Notes whom the announcements of a coordinate list as maintainers, in place of what was noted before, of which one page is taken
--- off. What is new raises the dirty numbers of those of these coordinates that are dirty.
+-- Notes whom the announcements of a coordinate list as maintainers, in place of what was noted before: one page of what differs,
+-- first what is new. That raises the dirty numbers of those of these coordinates that are dirty.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 coordinate, 2 the pubkeys that a served announcement lists, 3 those that only held ones list (JSON arrays)
--- Returns: how many were taken off: fewer than K.listed_max if these were all.
--- Cost: O(pubkeys), 400 noted before, and at most 200 of each kind.
+-- Returns: { how many were changed: fewer than K.listed_max if these were all, how many of them were taken off }
+-- Cost: O(pubkeys), at most 200 of each kind, and 800 noted before; of these at most K.listed_max change.
 -- Errors: none of its own.
 
-local coordinate, served, held = ARGV[1], cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
-local ranks, dirty = {}, {}
-for _, pubkey in ipairs(held) do
-  ranks[pubkey] = '1'
+local coordinate, left = ARGV[1], K.listed_max
+local noted, dirty, gone = {}, {}, {}
+for _, rank in ipairs({ '0', '1' }) do
+  for _, pubkey in ipairs(noted_listings(coordinate, rank)) do
+    noted[pubkey] = rank
+  end
 end
-for _, pubkey in ipairs(served) do
-  ranks[pubkey] = '0'
+
+-- Returns those that are not noted with this rank, as many as this page has room for, and leaves in `noted` what is not listed.
+local function not_noted(pubkeys, rank)
+  local found = {}
+  for _, pubkey in ipairs(pubkeys) do
+    if noted[pubkey] ~= rank and left > 0 then
+      found[#found + 1] = pubkey
+      left = left - 1
+    end
+    noted[pubkey] = nil
+  end
+  return found
 end
-local gone = take_listings_off(coordinate, ranks, true)
-add_listings(coordinate, served, '0', dirty)
-add_listings(coordinate, held, '1', dirty)
+
+add_listings(coordinate, not_noted(cjson.decode(ARGV[2]), '0'), '0', true, dirty)
+add_listings(coordinate, not_noted(cjson.decode(ARGV[3]), '1'), '1', true, dirty)
+for pubkey in pairs(noted) do
+  if left > 0 then
+    gone[#gone + 1] = pubkey
+    left = left - 1
+  end
+end
+take_listings_off(coordinate, gone)
 raise(dirty)
-return gone
+return { K.listed_max - left, #gone }

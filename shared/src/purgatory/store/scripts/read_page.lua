@@ -1,42 +1,40 @@
 #!lua flags=allow-oom
--- Reads one page of everything about some coordinates, and takes vanished entries out of the indices it reads. Of each
--- coordinate first the announcements, then the other entries, then the placeholders. The announcements are in one page, up
+-- Reads one page of everything about some coordinates, and takes vanished entries out of the indices it reads: first the dirty
+-- numbers and listings of all, then of each coordinate the announcements, the other entries, and the placeholders. The announcements are in one page, up
 -- to K.page_max: one that takes another's place between two pages is not missed with it. Earlier versions have theirs in
 -- an index that is read first: what takes their place is in one that is read later.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 the place of the first coordinate to read, "1" at first,
---       2 "announcements" (of that coordinate, as earlier versions have them), "own" (these of its owner), "entries",
---       "own_entries" or "placeholders", "announcements" at first,
+--       2 "listings", "announcements" (of that coordinate, as earlier versions have them), "own" (these of its owner),
+--       "entries", "own_entries" or "placeholders", "listings" at first,
 --       3 the last member of that index that was read, or empty,
 --       4 the id of one more entry to read on the first page, or empty,
 --       then the coordinates.
 -- Returns: { now, the last lease,
---            { { coordinate, dirty number }, ... } on the first page,
+--            { { coordinate, dirty number }, ... },
 --            { { coordinate, pubkeys of the first K.listing_max that list its owner, how many the index has that its owner
---                lists }, ... } on the first page, where there are any,
+--                lists }, ... } where there are any,
 --            the fields of entries (`entry_fields` in common.lua), each entry once,
 --            { { event id, coordinate, commit oid, deadline }, ... } the placeholders,
 --            ARGV 1 to 3 of the next page; 1 being 0: that was the last }
--- Cost: O(1) for each coordinate on the first page, then for each of at most K.coordinates_max, and of 2 * K.page_max entries
---       and placeholders; at most K.page_bytes of events, and two events more.
+-- Cost: O(1) for each of at most K.coordinates_max, or of as many listings, and of 2 * K.page_max entries and placeholders; at most
+--       K.page_bytes of events, and two events more.
 -- Errors: none of its own.
 
 local place, index, last = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local dirty, listings, entries, placeholders, seen = {}, {}, {}, {}, {}
 local looked_at, bytes = 0, 0
 
-if place == 1 and index == 'announcements' and last == '' then
-  for at = 5, #ARGV do
-    local number = redis.call('ZSCORE', K.dirty, ARGV[at])
-    if number then
-      dirty[#dirty + 1] = { ARGV[at], tonumber(number) }
-    end
-    local owners = redis.call('ZRANGE', K.listed_by .. in_key(ARGV[at]), '0', decimal(K.listing_max - 1))
-    local noted = redis.call('ZCARD', K.lists .. in_key(ARGV[at]))
-    if #owners + noted > 0 then
-      listings[#listings + 1] = { ARGV[at], owners, noted }
-    end
+local function read_listings(coordinate)
+  local number = redis.call('ZSCORE', K.dirty, coordinate)
+  if number then
+    dirty[#dirty + 1] = { coordinate, tonumber(number) }
+  end
+  local owners = redis.call('ZRANGE', K.listed_by .. in_key(coordinate), '0', decimal(K.listing_max - 1))
+  local noted = redis.call('ZCARD', K.lists .. in_key(coordinate))
+  if #owners + noted > 0 then
+    listings[#listings + 1] = { coordinate, owners, noted }
   end
 end
 
@@ -114,16 +112,29 @@ if ARGV[4] ~= '' then
   read_entry(nil, ARGV[4])
 end
 
--- Coordinates of which nothing is here cost too.
-local stop = math.min(#ARGV - 4, place + K.coordinates_max - 1)
-while place <= stop and not is_full() do
+-- Coordinates of which nothing is here cost too. The listings of few leave room for what is here.
+local count = #ARGV - 4
+local has_room = true
+if index == 'listings' then
+  for at = place, math.min(count, place + K.coordinates_max - 1) do
+    read_listings(ARGV[at + 4])
+    place = at + 1
+  end
+  has_room = count <= K.few_max
+  if place > count then
+    index, place = 'announcements', 1
+  end
+end
+
+local stop = math.min(count, place + K.coordinates_max - 1)
+while has_room and place <= stop and not is_full() do
   if read_next(ARGV[place + 4]) then
     index, last = following[index], ''
     place = index == 'announcements' and place + 1 or place
   end
 end
 
-if place > #ARGV - 4 then
+if place > count then
   place = 0
 end
 return { NOW, redis.call('GET', K.leases) or '0', dirty, listings, entries, placeholders, place, index, last }
