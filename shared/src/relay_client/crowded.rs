@@ -167,7 +167,9 @@ mod tests {
             std::slice::from_ref(&own)
         );
         let deletions = Filter::new().author(keys.public_key()).kind(Kind::EventDeletion);
-        let with_few = within(client.query_with(filters, deletions, 20)).await.unwrap();
-        assert_eq!(with_few, Some(vec![own]));
+        let with_few = within(client.query_with(filters.clone(), deletions, 20)).await.unwrap();
+        assert_eq!(with_few, Some(vec![own.clone()]));
+        let few = || within(client.fewer_than(usize::MAX, 20, filters.clone()));
+        assert_eq!(few().await.unwrap(), Some(vec![own]));
     }
 }

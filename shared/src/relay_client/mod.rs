@@ -172,7 +172,8 @@ impl RelayClient {
         count: usize,
         filters: Vec<Filter>,
     ) -> Result<Option<Vec<Event>>, RelayError> {
-        let fewer_than = |connection| query::fewer_than(connection, bytes_max, count, &filters);
+        let crowded = &self.inner.crowded;
+        let fewer_than = |connection| query::fewer_than(connection, crowded, bytes_max, count, &filters);
         self.ask(&self.inner.queries, fewer_than).await
     }
 

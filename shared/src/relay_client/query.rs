@@ -25,15 +25,14 @@ pub(super) async fn query(
     bytes_max: usize,
 ) -> Result<Vec<Event>, RelayError> {
     if let Some(instead) = crowded.without(filters) {
-        let mut found = FoundEvents::within(bytes_max);
-        found.only = Some(filters);
+        let mut found = FoundEvents::within(bytes_max, Some(filters));
         match add_all(&connection, crowded, &instead, events_max, &mut found).await {
             // Their other events are too much, and not those that were asked for.
             Err(error) if !error.is_passing() => {}
             added => return added.map(|()| found.events),
         }
     }
-    let mut found = FoundEvents::within(bytes_max);
+    let mut found = FoundEvents::within(bytes_max, None);
     let added = add_all(&connection, crowded, filters, events_max, &mut found).await;
     added.map(|()| found.events)
 }
@@ -102,8 +101,7 @@ pub(super) async fn query_with(
             // What is not valid may be either.
             let few_received = page.received - page.events.iter().filter(is_other).count();
             let wanted: Vec<Filter> = filters.iter().chain([few]).cloned().collect();
-            let mut found = FoundEvents::within(usize::MAX);
-            found.only = instead.map(|_| wanted.as_slice());
+            let mut found = FoundEvents::within(usize::MAX, instead.map(|_| wanted.as_slice()));
             found.add(page.events)?;
             Ok(is_few(few_received, count).then_some(found.events))
         }
@@ -121,7 +119,7 @@ pub(super) async fn newest(
     bytes_max: usize,
 ) -> Result<Vec<Event>, RelayError> {
     let page_size = connection.page_size();
-    let mut found = FoundEvents::within(bytes_max);
+    let mut found = FoundEvents::within(bytes_max, None);
     for filters in requests(filters) {
         match connection.page_within(found.left(), filters, page_size).await {
             Err(RelayError::TooLarge { .. }) if filters.len() > 1 => {
@@ -154,15 +152,56 @@ pub(super) async fn newest_cut(
 /// Returns all that matches; `None`: it may be `count` events, the limit of each filter, or more.
 pub(super) async fn fewer_than(
     connection: Arc<RelayConnection>,
+    crowded: &CrowdedTags,
     bytes_max: usize,
     count: usize,
     filters: &[Filter],
 ) -> Result<Option<Vec<Event>>, RelayError> {
-    let mut found = FoundEvents::within(bytes_max.min(FEW_BYTES_MAX));
+    let bytes_max = bytes_max.min(FEW_BYTES_MAX);
+    if let Some(instead) = crowded.without(filters) {
+        let page_size = connection.page_size();
+        let instead: Vec<Filter> = instead.into_iter().map(|filter| filter.limit(page_size)).collect();
+        let only = Some(filters);
+        let found = fewer_of(
+            &connection,
+            crowded,
+            &instead,
+            page_size,
+            FoundEvents::within(bytes_max, only),
+        )
+        .await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    fewer_of(
+        &connection,
+        crowded,
+        filters,
+        count,
+        FoundEvents::within(bytes_max, None),
+    )
+    .await
+}
+
+async fn fewer_of(
+    connection: &RelayConnection,
+    crowded: &CrowdedTags,
+    filters: &[Filter],
+    count: usize,
+    mut found: FoundEvents<'_>,
+) -> Result<Option<Vec<Event>>, RelayError> {
     for filters in requests(filters) {
+        let query = crowded.begin(filters);
         match connection.page_within(found.left(), filters, count).await {
-            Ok(page) if page.is_short(count) => found.add(page.events)?,
-            Ok(_) | Err(RelayError::TooLarge { .. }) => return Ok(None),
+            Ok(page) if page.is_short(count) => {
+                query.end(&page.events);
+                found.add(page.events)?;
+            }
+            Ok(_) | Err(RelayError::TooLarge { .. }) => {
+                query.forget();
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -269,10 +308,10 @@ struct FoundEvents<'f> {
     bytes_max: usize,
 }
 
-impl FoundEvents<'_> {
-    fn within(bytes_max: usize) -> Self {
+impl<'f> FoundEvents<'f> {
+    fn within(bytes_max: usize, only: Option<&'f [Filter]>) -> Self {
         Self {
-            only: None,
+            only,
             events: Vec::new(),
             ids: HashSet::new(),
             bytes: 0,
