@@ -46,8 +46,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "vanishings",
-        does: "kind 62 events of 250 KB, by keys with a repository of the victim's identifier",
-        costs: "250 KB each",
+        does: "kind 62 events of 25 KB, nearly the most that is taken, by keys with a repository of the victim's identifier",
+        costs: "25 KB each",
         worlds: BOTH,
         route: Route::Direct,
         prepare: |attacker| Box::pin(vanishings(attacker)),
@@ -152,7 +152,7 @@ async fn vanishings(attacker: Attacker) -> Assault {
     send_all(&attacker, &announcements).await;
     repeating(attacker, move |number| {
         let owner = &keys[number as usize % keys.len()];
-        let builder = EventBuilder::new(Kind::from_u16(62), "x".repeat(250_000));
+        let builder = EventBuilder::new(Kind::from_u16(62), "x".repeat(25_000));
         let relay = nostr::event::Tag::parse(["relay", "wss://elsewhere.example"]).unwrap();
         let created_at = nostr::types::Timestamp::from_secs(now() - number);
         builder
@@ -181,8 +181,8 @@ async fn listings(attacker: Attacker) -> Assault {
     repeating(attacker, move |number| {
         // As many as an address may have held, and then the same ones again.
         let place = number % 200;
-        // Of the most bytes that a key may have of it.
-        let identifier = format!("{place:03}{}", "🦀".repeat(63));
+        // Of the most bytes that either relay takes, as long in keys as can be.
+        let identifier = format!("{place:03}{}", "🦀".repeat(44));
         let maintainers: Vec<String> = (0..200).map(|_| random_id()).collect();
         let maintainers = [vec!["maintainers".to_owned()], maintainers].concat();
         let owner = &keys[place as usize % keys.len()];
