@@ -163,13 +163,17 @@ const MENDS: [(&str, &str); 5] = [
         "install the same version of both, and restart strfry and the gateway",
     ),
     ("domain", SAME),
-    ("hold-secs", SAME),
+    (
+        "hold-secs",
+        "give both the same in /etc/grasp/config.toml, which applies by itself (a variable, or an option in \
+         relay.writePolicy.plugin of strfry.conf, overrides it: change that, and restart the program)",
+    ),
     ("maintainer-mode", SAME),
     (
         "lists",
-        "give both the same repos-allow, repos-deny and authors-deny, in /etc/grasp/config.toml (a variable, or an \
-         option in relay.writePolicy.plugin of strfry.conf, overrides it), let both users read the files, and restart \
-         strfry and the gateway",
+        "let both users read the files, which apply by themselves; or give both the same repos-allow, repos-deny and \
+         authors-deny, in /etc/grasp/config.toml (a variable, or an option in relay.writePolicy.plugin of strfry.conf, \
+         overrides it), and restart strfry and the gateway",
     ),
 ];
 
@@ -191,7 +195,11 @@ const REDIS_ROUNDS: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use clap::Args;
+    use clap::Command;
+
     use super::*;
+    use crate::options::held_limits::Limits;
 
     fn told(domain: &str, version: &str) -> ToldSettings {
         let rows = [("domain", domain), ("version", version), ("lists", "0")];
@@ -208,6 +216,18 @@ mod tests {
             found[1].contains("domain b.example, but this program with a.example") && found[1].contains("config.toml")
         );
         assert!(differences(&told("a", "1"), &told("a", "1"), Program::Plugin).is_empty());
+    }
+
+    /// The mend of hold-secs restarted both programs, which apply it by themselves.
+    #[test]
+    fn what_changes_with_the_file_needs_no_restart() {
+        let live = Limits::augment_args(Command::new(""));
+        for (name, mend) in MENDS {
+            let is_live = live.get_arguments().any(|option| option.get_long() == Some(name));
+
+            assert_eq!(mend.contains("applies by itself"), is_live, "{name}");
+            assert_eq!(mend.ends_with("restart strfry and the gateway"), !is_live, "{name}");
+        }
     }
 
     #[test]
