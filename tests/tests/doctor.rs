@@ -9,6 +9,8 @@ use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::process::Process;
 use tests::harness::process::free_port;
+use tests::harness::process::program;
+use tests::harness::process::shell;
 use tests::harness::redis::RedisSetup;
 use tests::harness::repository::Repository;
 use tests::harness::reverse_proxy::Proxy;
@@ -302,12 +304,14 @@ async fn mistakes_in_the_options_are_named() {
 async fn mistakes_of_strfry_are_named() {
     let mut world = world().await;
     let plugin = world.plugin_command();
+    // What strfry's stand-in has in the place of no plugin.
     let accepts_all = "exec sed -u 's/.*\"id\":\"\\([0-9a-f]*\\)\".*/{\"id\":\"\\1\",\"action\":\"accept\"}/'";
+    let no_plugin = strfry_binary().map_or(accepts_all, |_| "");
     let other_domain = plugin.replace(&format!("--domain {}", world.authority()), "--domain other.example");
     let other_redis = plugin.replace(&format!(":{} ", world.redis_port().unwrap()), ":1 ");
     for (command, named) in [
         ("exec /nowhere/grasp-plugin".to_owned(), "cannot run its plugin"),
-        (accepts_all.to_owned(), "without asking it"),
+        (no_plugin.to_owned(), "without asking it"),
         (other_domain, "give the plugin the domain"),
         (other_redis, "redis-url, redis-password-file"),
     ] {
@@ -323,7 +327,9 @@ async fn mistakes_of_strfry_are_named() {
 
     let diagnosis = world.doctor(&[]).await;
 
-    assert!(diagnosis.names("relay", "systemctl start strfry"), "{diagnosis:#?}");
+    for mend in ["systemctl start strfry", "chown -R strfry: /var/lib/strfry"] {
+        assert!(diagnosis.names("relay", mend), "{diagnosis:#?}");
+    }
     let others = diagnosis.named();
     let blames = |(check, text): &(&str, String)| *check == "plugin" || text.contains("no plugin runs");
     assert!(!others.iter().any(blames), "only strfry is away: {others:#?}");
@@ -419,7 +425,13 @@ async fn mistakes_of_redis_are_named() {
         world.redis_port().unwrap()
     );
     let diagnosis = world.doctor(&[&few]).await;
-    assert!(diagnosis.names("redis", "give the user the rights"), "{diagnosis:#?}");
+    for named in [
+        "give the user the rights",
+        "redis-url has a password",
+        "redis-password-file names",
+    ] {
+        assert!(diagnosis.names("redis", named), "{named}: {diagnosis:#?}");
+    }
 
     let () = redis(&world, &["CONFIG", "SET", "requirepass", "hunter2"]).await;
     let diagnosis = world.doctor(&[]).await;
@@ -438,4 +450,23 @@ async fn a_clock_that_is_ten_minutes_off_is_named() {
         world.doctor(&[]).await.names("clock", "timedatectl")
     })
     .await;
+}
+
+/// On NTFS, where it can be mounted: `lowntfs-3g` is in Debian's package ntfs-3g.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_folds_case_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let doctor = format!(
+        "cd '{}' && mkdir data && truncate -s 16M image && mkntfs -qFQ image >/dev/null 2>&1 && unshare --mount sh -c '
+         lowntfs-3g -o ignore_case image data || exit
+         env -u AUDIT_BIN {} doctor --bind=127.0.0.1:{} --data-dir=data; umount data' || true",
+        folder.path().display(),
+        program("grasp-gateway").display(),
+        free_port()
+    );
+
+    let found = shell(&doctor, "").await;
+
+    let named = "WRONG    file system: it does not distinguish upper and lower case";
+    assert!(found.is_empty() || found.contains(named), "{found}");
 }

@@ -26,6 +26,13 @@ use crate::purgatory::RedisTls;
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrls(Vec<String>);
 
+impl RedisUrls {
+    fn has_password(&self) -> bool {
+        let has_password = |url: &String| Url::parse(url).is_ok_and(|url| has_password(&url));
+        self.0.iter().any(has_password)
+    }
+}
+
 impl FromStr for RedisUrls {
     type Err = Expected;
 
@@ -72,6 +79,9 @@ fn is_redis(text: &str) -> bool {
         }
     })
 }
+
+/// Where `--redis-url` is when it is on no command line.
+const URL_VARIABLE: &str = "GRASP_REDIS_URL";
 
 /// The scheme of a URL of Redis behind TLS.
 const TLS: &str = "rediss";
@@ -181,8 +191,7 @@ impl RedisOptions {
         if (self.redis_ca_file.is_some() || self.redis_cert_file.is_some()) && !urls.0.iter().any(is_tls) {
             errors.push("--redis-ca-file and --redis-cert-file are for TLS: --redis-url begins with rediss:// then");
         }
-        let has_password = |url: &String| Url::parse(url).is_ok_and(|url| has_password(&url));
-        if self.password().is_some() && urls.0.iter().any(has_password) {
+        if self.password().is_some() && urls.has_password() {
             errors.push(format!(
                 "--redis-url has a password, and --redis-password-file or {VARIABLE} gives one too: leave it out there"
             ));
@@ -195,6 +204,8 @@ impl RedisOptions {
         let slow = *self.redis_slow;
         RedisSettings {
             place: self.place(urls),
+            // The file may have none, and nobody else reads the variable.
+            shows_password: urls.has_password() && std::env::var_os(URL_VARIABLE).is_none(),
             tls: self.tls(),
             slow,
             call_timeout: (slow * CALL_FACTOR).clamp(*call.start(), *call.end()),

@@ -33,7 +33,8 @@ pub(super) async fn identity(patient: &Patient<'_>) -> Vec<Observation> {
         Ok(document) => vec![judge(&document)],
         Err(error) => vec![Observation::wrong(
             format!("it does not answer: {}", causes(&error)),
-            "systemctl start strfry; or correct relay-url",
+            "systemctl start strfry; where its log (journalctl -u strfry -n 20) has `Permission denied`, somebody imported as \
+             root: chown -R strfry: /var/lib/strfry; or correct relay-url",
         )],
     }
 }

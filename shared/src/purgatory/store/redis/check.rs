@@ -142,6 +142,14 @@ fn refused(failing: &[(String, String)]) -> Option<ServerFault> {
     })
 }
 
+/// Names a password that is on a command line.
+pub(super) fn shown_password() -> ServerFault {
+    ServerFault {
+        finding: "redis-url has a password: others read command lines, strfry.conf and strfry's log".to_owned(),
+        mend: "leave it out there, and put it into a file that redis-password-file names".to_owned(),
+    }
+}
+
 /// What our user needs: the row in docs/redis.md.
 const RIGHTS: &str = "give the user the rights in docs/redis.md: redis-cli ACL SETUSER <user> '~{purgatory}:*' \
                       '&{purgatory}:wake' +@all -@dangerous +info '+config|get'";

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct RedisSettings {
     /// Where it is.
     pub place: RedisPlace,
+    /// Whether a password is in a URL on a command line, where others can read it.
+    pub shows_password: bool,
     /// What `rediss://` is spoken with.
     pub tls: RedisTls,
     /// Answers that take longer are slow; after several slow ones in a row Redis is not used until it is faster.
@@ -57,6 +59,7 @@ impl RedisSettings {
     pub fn at(url: &str) -> Self {
         Self {
             place: RedisPlace::Single(url.to_owned()),
+            shows_password: false,
             tls: RedisTls::default(),
             slow: Self::SLOW,
             call_timeout: CALL_TIMEOUT,

@@ -94,9 +94,10 @@ impl RedisStore {
 
     pub(in crate::purgatory::store) async fn check_server(&self) -> Result<Vec<ServerFault>, PurgatoryError> {
         let server = self.connection.run(check::ask).await;
-        server
-            .map_err(|source| self.error("check the server", source))?
-            .check(self.settings.slow)
+        let server = server.map_err(|source| self.error("check the server", source))?;
+        let mut faults = server.check(self.settings.slow)?;
+        faults.extend(self.settings.shows_password.then(check::shown_password));
+        Ok(faults)
     }
 
     fn error(&self, operation: &'static str, source: RedisError) -> PurgatoryError {
