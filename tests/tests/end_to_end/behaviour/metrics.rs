@@ -147,11 +147,11 @@ async fn prometheus_understands_the_alerts_and_the_dashboard() {
         ask(&format!("/api/v1/query?query={query}")).await
     };
 
+    // As the first panel of the dashboard shows it.
     let parts_up = async |count: usize| {
-        let found = query("grasp_part_up == 1").await;
-        found["data"]["result"]
-            .as_array()
-            .is_some_and(|parts| parts.len() == count)
+        let found = query(&queries()[0]).await;
+        let parts = found["data"]["result"].as_array().cloned().unwrap_or_default();
+        parts.len() == 3 && parts.iter().filter(|part| part["value"][1] == "1").count() == count
     };
     eventually("all parts are up", async || parts_up(3).await).await;
     for expression in queries() {
@@ -159,12 +159,16 @@ async fn prometheus_understands_the_alerts_and_the_dashboard() {
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
     }
     world.redis().kill().await;
-    eventually("a part is down", async || parts_up(2).await).await;
+    eventually("Redis is down", async || parts_up(2).await).await;
+    world.stop_relay().await;
+    eventually("the relay too", async || parts_up(1).await).await;
     eventually("the alarm is on its way", async || {
         ask("/api/v1/alerts").await.to_string().contains("GraspPartDown")
     })
     .await;
     world.redis().start_again().await;
+    world.start_relay().await;
+    eventually("both are back", async || parts_up(3).await).await;
     let rules = ask("/api/v1/rules").await;
     let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap().clone();
     assert!(
