@@ -418,6 +418,10 @@ async fn mistakes_of_redis_are_named() {
     let () = redis(&world, &["CONFIG", "SET", "appendonly", "no"]).await;
     assert!(world.doctor(&[]).await.names("redis", "CONFIG SET appendonly yes"));
 
+    let () = redis(&world, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert!(world.doctor(&[]).await.names("redis", "raise maxmemory"));
+    let () = redis(&world, &["CONFIG", "SET", "maxmemory", "0"]).await;
+
     let rights = "ACL SETUSER few on >secret ~{purgatory}:* +@read +info +config|get +evalsha +script|load";
     let () = redis(&world, &rights.split(' ').collect::<Vec<_>>()).await;
     let few = format!(

@@ -77,6 +77,30 @@ async fn whoever_asks_hears_which_part_is_away() {
     assert_eq!(lost, 1, "once, and not each second: {log}");
 }
 
+/// All that was told was that it "failed or was slow a moment ago", for hours, and of a password nothing was logged.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_redis_is_away_is_told_and_for_how_long() {
+    let mut world = start(Kind::Strfry).await;
+    let admin = world.admin_authority().await;
+    let told = async |why: &str| ask(&admin, "/readyz").await.1.contains(why);
+    world.redis().kill().await;
+    for part in ["Connection refused", " s; it is used again when"] {
+        eventually("it is down, and since when", async || told(part).await).await;
+    }
+    world.redis().start_again().await;
+    eventually("it is back", async || told("redis: ok").await).await;
+
+    let () = world.redis().ask(&["CONFIG", "SET", "requirepass", "x"]).await;
+    world.redis().signal("STOP").await;
+    eventually("it hangs", async || told("timed out, for").await).await;
+    world.redis().signal("CONT").await;
+
+    eventually("the password is why now", async || {
+        told("NOAUTH").await && world.gateway_log().contains("Redis refuses to be asked again")
+    })
+    .await;
+}
+
 async fn what_is_pushed_and_waits_is_counted_and_not_shown_to_clients(kind: Kind) {
     let world = start(kind).await;
     let admin = world.admin_authority().await;

@@ -67,17 +67,22 @@ pub(super) struct ServerReport {
     failing: Vec<(String, String)>,
     /// How long it takes to have a write on its disk.
     write: Duration,
+    /// Whether it is at its `maxmemory`.
+    is_full: bool,
 }
 
 /// Asks the server.
 pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<ServerReport> {
-    let mut writes = Vec::new();
+    let (mut writes, mut is_full) = (Vec::new(), false);
     for _ in 0..WRITES {
         let start = Instant::now();
         // One that does not take writes, as it is full or for want of a right, can be asked for the rest.
         match touch(&mut connection).await {
             Err(error) if is_failure(&error) => return Err(error),
-            Ok(()) | Err(_) => writes.push(start.elapsed()),
+            answer => {
+                is_full |= answer.is_err_and(|error| error.code() == Some("OOM"));
+                writes.push(start.elapsed());
+            }
         }
     }
     let info: RedisResult<InfoDict> = cmd("INFO").arg("server").query_async(&mut connection).await;
@@ -94,6 +99,7 @@ pub(super) async fn ask(mut connection: MultiplexedConnection) -> RedisResult<Se
         settings: settings.unwrap_or_default(),
         failing: failing.unwrap_or_else(|error| vec![("EVALSHA".to_owned(), error.to_string())]),
         write: writes.into_iter().min().unwrap_or_default(),
+        is_full,
     })
 }
 
@@ -125,7 +131,13 @@ impl ServerReport {
             ),
             mend: "put its append-only file on a faster disk, or raise the limit".to_owned(),
         });
-        Ok(settings.chain(refused(&self.failing)).chain(late).collect())
+        let full = self.is_full.then(|| ServerFault {
+            finding: "redis is full (OOM, maxmemory): git events are refused".to_owned(),
+            mend: "raise maxmemory in /etc/redis/grasp.conf, and for now: redis-cli CONFIG SET maxmemory 2gb"
+                .to_owned(),
+        });
+        let faults = settings.chain(refused(&self.failing)).chain(late).chain(full);
+        Ok(faults.collect())
     }
 }
 
@@ -172,6 +184,7 @@ mod tests {
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             failing: Vec::new(),
             write: SLOW,
+            is_full: false,
         }
     }
 

@@ -42,6 +42,8 @@ struct ConnectionState {
     settings: RedisSettings,
     open: Mutex<Option<OpenConnection>>,
     breaker: Breaker,
+    /// Why the breaker is open, and since when.
+    outage: parking_lot::Mutex<(String, Instant)>,
     runtime: ConnectionsRuntime,
 }
 
@@ -62,6 +64,7 @@ impl RedisConnection {
             settings: settings.clone(),
             open: Mutex::default(),
             breaker: Breaker::new(settings.slow),
+            outage: parking_lot::Mutex::new((String::new(), Instant::now())),
             runtime: ConnectionsRuntime::current(),
         })))
     }
@@ -82,7 +85,7 @@ impl RedisConnection {
         F: Future<Output = RedisResult<T>>,
     {
         if self.0.breaker.is_open() {
-            return Err(not_asked());
+            return Err(self.0.not_asked());
         }
         let asked_at = Instant::now();
         let answer = self.0.ask(self.0.settings.call_timeout, commands).await;
@@ -92,8 +95,8 @@ impl RedisConnection {
             None => self.0.breaker.note_answer(asked_at, Instant::now()),
         };
         if opened {
-            let slow_ms = self.0.settings.slow.as_millis();
-            let why = failure.map_or(format!("slower than {slow_ms} ms repeatedly"), ToString::to_string);
+            let why = failure.map_or_else(|| self.0.slowness(), ToString::to_string);
+            *self.0.outage.lock() = (why.clone(), Instant::now());
             tracing::error!(
                 server = %self.0.server,
                 why,
@@ -168,6 +171,31 @@ impl ConnectionState {
         });
         Ok(!self.breaker.is_slow(took.await?))
     }
+
+    fn slowness(&self) -> String {
+        format!("slower than {} ms repeatedly", self.settings.slow.as_millis())
+    }
+
+    /// Notes why a probe was not answered in time. What Redis itself refuses is logged: whoever mends the first reason
+    /// may have made another, such as a password.
+    fn note_reason(&self, failed: RedisResult<()>) {
+        let why = failed.as_ref().map_or_else(ToString::to_string, |()| self.slowness());
+        if std::mem::replace(&mut self.outage.lock().0, why.clone()) != why
+            && failed.is_err_and(|error| !is_failure(&error))
+        {
+            tracing::error!(server = %self.server, why, "Redis refuses to be asked again");
+        }
+    }
+
+    /// The error of a call that was not made.
+    fn not_asked(&self) -> RedisError {
+        let (why, since) = self.outage.lock().clone();
+        let text = format!(
+            "{why}, for {} s; it is used again when it answers a probe in time",
+            since.elapsed().as_secs()
+        );
+        io::Error::new(io::ErrorKind::NotConnected, text).into()
+    }
 }
 
 /// Writes the probe's key.
@@ -188,8 +216,8 @@ async fn probe(shared: Weak<ConnectionState>) {
                 tracing::info!(server = %shared.server, away_ms, "Redis answers in time again");
                 return;
             }
-            Ok(false) => {}
-            Err(error) => tracing::debug!(%error, "Redis does not answer a probe"),
+            Ok(false) => shared.note_reason(Ok(())),
+            Err(error) => shared.note_reason(Err(error)),
         }
         drop(shared);
         tokio::time::sleep(PROBE_PAUSE).await;
@@ -199,15 +227,6 @@ async fn probe(shared: Weak<ConnectionState>) {
 /// Whether an error means that Redis is not there, or not the one to ask. Every other error is an answer.
 pub(super) fn is_failure(error: &RedisError) -> bool {
     is_elsewhere(error.kind()) || error.is_io_error() || error.is_unrecoverable_error()
-}
-
-/// The error of a call that was not made.
-fn not_asked() -> RedisError {
-    io::Error::new(
-        io::ErrorKind::NotConnected,
-        "it failed or was slow a moment ago, and is used again when it answers a probe in time",
-    )
-    .into()
 }
 
 /// Between two probes.
