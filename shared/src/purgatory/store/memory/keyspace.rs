@@ -122,17 +122,10 @@ impl Keyspace {
     }
 
     /// Does what a command for a sorted set asks for.
-    fn call_sorted<'w>(&mut self, words: &[&'w str]) -> Result<Reply, UnknownCommand> {
+    fn call_sorted(&mut self, words: &[&str]) -> Result<Reply, UnknownCommand> {
         let unknown = || UnknownCommand(words.join(" "));
         let [_, key, ..] = *words else { return Err(unknown()) };
         let number = |text: &str| text.parse::<i64>().map_err(|_| unknown());
-        let scored = |pairs: &[&'w str]| {
-            let (pairs, []) = pairs.as_chunks() else {
-                return Err(unknown());
-            };
-            let scored = pairs.iter().map(|[score, member]| Ok((number(score)?, *member)));
-            scored.collect::<Result<Vec<(i64, &str)>, _>>()
-        };
         let set = self.sorted_sets.entry(key.to_owned()).or_default();
         let reply = match *words {
             ["ZADD", _, "LT", score, member] => {
@@ -140,21 +133,11 @@ impl Keyspace {
                 (set.score(member).is_none_or(|old| score < old) && set.set(member, score)).into()
             }
             ["ZADD", _, "NX", ref pairs @ ..] => {
-                let new = scored(pairs)?
-                    .into_iter()
-                    .filter(|(_, member)| set.score(member).is_none());
-                let new: Vec<_> = new.collect();
-                new.into_iter()
-                    .filter(|(score, member)| set.set(member, *score))
-                    .count()
-                    .into()
+                let new = scored(pairs).ok_or_else(unknown)?;
+                let new = new.into_iter().filter(|(_, member)| set.score(member).is_none());
+                add(new.collect(), set)
             }
-            ["ZADD", _, ref pairs @ ..] => {
-                let new = scored(pairs)?
-                    .into_iter()
-                    .filter(|(score, member)| set.set(member, *score));
-                new.count().into()
-            }
+            ["ZADD", _, ref pairs @ ..] => add(scored(pairs).ok_or_else(unknown)?, set),
             ["ZREM", _, ref members @ ..] => members.iter().filter(|member| set.remove(member)).count().into(),
             ["ZREMRANGEBYRANK", _, "0", last] => {
                 let count = number(last)? + 1;
@@ -177,16 +160,7 @@ impl Keyspace {
                 set.between(after + 1, number(until)?).count().into()
             }
             ["ZRANGE", _, min, max, "BYSCORE", "LIMIT", "0", count] => {
-                let max = match max.strip_prefix('(') {
-                    Some(max) => number(max)? - 1,
-                    None if max == "+inf" => i64::MAX,
-                    None => number(max)?,
-                };
-                let min = match min.strip_prefix('(') {
-                    Some(min) => number(min)? + 1,
-                    None if min == "-inf" => i64::MIN,
-                    None => number(min)?,
-                };
+                let (min, max) = score_range(min, max).ok_or_else(unknown)?;
                 list(set.between(min, max).take(number(count)? as usize))
             }
             // Of a set whose scores are all 0.
@@ -303,6 +277,34 @@ fn list<T: ToString>(texts: impl Iterator<Item = T>) -> Reply {
 }
 
 /// Reads one end of a range of members.
+/// Adds members to a set, or moves them, and returns how many are new.
+fn add(members: Vec<(i64, &str)>, set: &mut SortedSet) -> Reply {
+    let new = members.into_iter().filter(|(score, member)| set.set(member, *score));
+    new.count().into()
+}
+
+/// Reads scores and members, one after the other.
+fn scored<'w>(words: &[&'w str]) -> Option<Vec<(i64, &'w str)>> {
+    let (pairs, []) = words.as_chunks() else { return None };
+    let scored = pairs.iter().map(|[score, member]| Some((score.parse().ok()?, *member)));
+    scored.collect()
+}
+
+/// Reads the ends of a range of scores, both within it.
+fn score_range(min: &str, max: &str) -> Option<(i64, i64)> {
+    let max = match max.strip_prefix('(') {
+        Some(max) => max.parse::<i64>().ok()? - 1,
+        None if max == "+inf" => i64::MAX,
+        None => max.parse().ok()?,
+    };
+    let min = match min.strip_prefix('(') {
+        Some(min) => min.parse::<i64>().ok()? + 1,
+        None if min == "-inf" => i64::MIN,
+        None => min.parse().ok()?,
+    };
+    Some((min, max))
+}
+
 fn lexical(text: &str) -> Option<Bound<&str>> {
     match text {
         "-" | "+" => Some(Bound::Unbounded),
