@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use nostr::event::EventId;
 use parking_lot::Mutex;
+use shared::nip01::memory_bytes;
 use shared::purgatory::Leased;
 use shared::purgatory::Release;
 use shared::rules::GitEvent;
@@ -77,10 +78,10 @@ impl Releases {
 }
 
 fn bytes_of(release: &Release) -> usize {
-    release.event.as_json().len()
+    memory_bytes(&release.event)
 }
 
-/// Most bytes of events remembered, as JSON.
+/// Most bytes of memory of events remembered.
 const BYTES_MAX: usize = 16 << 20;
 
 #[cfg(test)]
