@@ -20,6 +20,7 @@ use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
 use shared::relay_client::RelayUrl;
 use shared::rules::Service;
+use shared::too_large::TooLarge;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tokio::net::TcpListener;
@@ -431,6 +432,7 @@ async fn relay(
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
+        too_large: TooLarge::default(),
         refusals: RefusalLog::new(purgatory.clone()),
         decisions: DecisionCounts::begin(purgatory.clone()),
     };

@@ -27,6 +27,7 @@ use shared::options::read_options::read_options;
 use shared::purgatory::Purgatory;
 use shared::refusal_log::RefusalLog;
 use shared::relay_client::RelayClient;
+use shared::too_large::TooLarge;
 use shared::write_policy::RecentlyAccepted;
 use shared::write_policy::WritePolicy;
 use tokio::runtime::Handle;
@@ -89,6 +90,7 @@ fn serve(options: PluginOptions, runtime: &Handle) -> Result<(), Box<dyn std::er
         other_kinds: options.other_kinds,
         answer_timeout: ANSWER_TIMEOUT,
         recently_accepted: RecentlyAccepted::default(),
+        too_large: TooLarge::default(),
         refusals,
         decisions,
     };

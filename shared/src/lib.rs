@@ -43,4 +43,6 @@ pub mod refusal_log;
 pub mod relay_client;
 pub mod rules;
 #[cfg(feature = "io")]
+pub mod too_large;
+#[cfg(feature = "io")]
 pub mod write_policy;

@@ -28,6 +28,7 @@ use crate::purgatory::PurgatoryError;
 use crate::purgatory::Reading;
 use crate::relay_client::RelayClient;
 use crate::relay_client::RelayError;
+use crate::rules::Covered;
 use crate::rules::Facts;
 use crate::rules::MaintainerMode;
 use crate::rules::References;
@@ -109,6 +110,28 @@ impl FactLoader {
         scope: &FactsScope,
     ) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
         self.load_outwards(Some(bytes_max), scope).await
+    }
+
+    /// Loads what is known of an event that arrives, and of no other: whether it is being released, or deleted.
+    ///
+    /// # Errors
+    /// See [`FactsError`].
+    pub async fn load_arriving(&self, scope: &FactsScope, arriving: &Event) -> Result<Facts, FactsError> {
+        let alone = FactsScope {
+            pull_request_ids: [arriving.id].into(),
+            ..scope.clone()
+        };
+        let nothing = BTreeSet::new();
+        let (reading, served) = self.read_at_once(WHOLE_BYTES_MAX, (&alone, arriving), &nothing).await?;
+        let (service, access) = (self.service.clone(), self.access.current());
+        Ok(Facts::assemble(
+            service,
+            self.mode,
+            access,
+            Covered::default(),
+            reading,
+            served,
+        ))
     }
 
     /// Loads facts round by round; `bytes_max`: `None` is in parts.
@@ -511,20 +534,28 @@ mod tests {
     use nostr::key::Keys;
 
     use super::*;
+    use crate::decision_counts::DecisionCounts;
     use crate::options::access_files::AccessPaths;
     use crate::purgatory::Hold;
     use crate::purgatory::HoldOutcome;
     use crate::purgatory::Limits;
     use crate::purgatory::Release;
     use crate::purgatory::Room;
+    use crate::refusal_log::RefusalLog;
     use crate::relay_client::tests::relay;
     use crate::relay_client::tests::relay_waited_for;
     use crate::relay_client::tests::stored;
     use crate::rules::EventStatus;
+    use crate::rules::OtherKinds;
     use crate::rules::tests::announcement_event;
     use crate::rules::tests::coordinate;
     use crate::rules::tests::pubkey;
     use crate::rules::tests::state_event;
+    use crate::too_large::TooLarge;
+    use crate::write_policy::Answer;
+    use crate::write_policy::HELD_MESSAGE;
+    use crate::write_policy::RecentlyAccepted;
+    use crate::write_policy::WritePolicy;
 
     fn event(author: &Keys, kind: u16, tag: [&str; 2]) -> Event {
         EventBuilder::new(Kind::from_u16(kind), "")
@@ -732,6 +763,70 @@ mod tests {
         assert_eq!(loaded.unwrap().0.status(&own.id), Some(EventStatus::Served));
         assert_eq!(queried.unwrap().len(), count);
         assert!(matches!(within, Err(RelayError::TooLarge { .. })), "{within:?}");
+    }
+
+    /// Their announcements are too many to be read for an answer; that they list him is known without.
+    #[tokio::test]
+    async fn a_maintainer_whom_the_largest_announcements_list_is_answered() {
+        let loader = loader(serving(Vec::new()).await);
+        for owner in 2..9 {
+            let [announcement, _] = largest(owner);
+            let hold = held(&announcement, coordinate(owner, "r"));
+            assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        }
+        let policy = policy(loader);
+
+        let listed = policy.answer(&state_event(1, "r", 2, &[]), "IP4 192.0.2.1").await;
+        let other = policy.answer(&state_event(9, "r", 2, &[]), "IP4 192.0.2.1").await;
+
+        assert_eq!(listed, Answer::Hold(HELD_MESSAGE.into()));
+        assert!(matches!(other, Answer::Refuse(_)), "{other:?}");
+        let asked: BTreeSet<Coordinate> = (1..9).map(|owner| coordinate(owner, "r")).collect();
+        let all = policy.loader.purgatory.read(&asked).await.unwrap();
+        let all: usize = all.entries.iter().map(|entry| memory_bytes(&entry.event)).sum();
+        assert!(all > WHOLE_BYTES_MAX, "{all}");
+    }
+
+    fn policy(loader: FactLoader) -> WritePolicy {
+        WritePolicy {
+            refusals: RefusalLog::new(loader.purgatory.clone()),
+            decisions: DecisionCounts::begin(loader.purgatory.clone()),
+            loader,
+            other_kinds: OtherKinds::Accept,
+            answer_timeout: Duration::from_secs(60),
+            recently_accepted: RecentlyAccepted::default(),
+            too_large: TooLarge::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_released_passes_however_much_its_author_has_held() {
+        let loader = loader(serving(Vec::new()).await);
+        let (own, states) = (coordinate(1, "r"), (1..20).map(|at| largest_state(1, at)));
+        let states: Vec<Event> = states.collect();
+        for event in [announcement_event(1, "r", 1, &[])].iter().chain(&states) {
+            let hold = held(event, own.clone());
+            assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        }
+        let release = Release {
+            event: states[3].clone(),
+            coordinates: [own].into(),
+            after: BTreeSet::new(),
+        };
+        let marked = loader.purgatory.mark_releasing(&[release], 100).await.unwrap();
+        assert_eq!(marked.leased.len(), 1);
+        let policy = policy(loader);
+
+        for _ in 0..2 {
+            let released = policy.answer(&states[3], "IP4 192.0.2.1").await;
+            let other = policy.answer(&largest_state(1, 30), "IP4 192.0.2.1").await;
+
+            assert_eq!(released, Answer::Accept);
+            assert!(
+                matches!(&other, Answer::Refuse(reason) if reason.contains("8 MiB")),
+                "{other:?}"
+            );
+        }
     }
 
     /// A state of `r` with one branch, of the largest size that is accepted.

@@ -20,6 +20,7 @@ use crate::load_facts::FactLoader;
 use crate::load_facts::FactsError;
 use crate::load_facts::FactsScope;
 use crate::load_facts::Reach;
+use crate::load_facts::WHOLE_BYTES_MAX;
 use crate::nip01::Deletion;
 use crate::nip01::check_vanish;
 use crate::nip01::expiration;
@@ -38,6 +39,7 @@ use crate::purgatory::Standing;
 use crate::refusal_log::RefusalLog;
 use crate::refusal_log::excerpt;
 use crate::rules::Admission;
+use crate::rules::Facts;
 use crate::rules::GitEvent;
 use crate::rules::OtherKinds;
 use crate::rules::References;
@@ -45,6 +47,7 @@ use crate::rules::Refusal;
 use crate::rules::decide_admission;
 use crate::rules::may_precede_its_pull_request;
 use crate::rules::must_belong;
+use crate::too_large::TooLarge;
 
 /// The answer to an event, in the words of strfry's write policy (strfry `docs/plugins.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +90,8 @@ pub struct WritePolicy {
     pub answer_timeout: Duration,
     /// The events that were accepted a moment ago.
     pub recently_accepted: RecentlyAccepted,
+    /// What took too long a moment ago.
+    pub too_large: TooLarge,
     /// Which refusals are logged.
     pub refusals: RefusalLog,
     /// How many events were accepted, held and refused.
@@ -258,9 +263,12 @@ impl WritePolicy {
             arriving: Some(event.clone()),
             ..FactsScope::default()
         };
-        let (mut facts, _) = match self.loader.load_within(DECISION_BYTES_MAX, &scope).await {
-            Err(error) if error.is_too_large() => return Ok(Refusal::from(Defect::from(TOO_LARGE)).into()),
-            loaded => loaded?,
+        let Some(mut facts) = self.load_own(&scope).await? else {
+            let facts = self.loader.load_arriving(&scope, event).await?;
+            return match decide_admission(event, git_event, &facts) {
+                Admission::Accept => self.consider_releasing(&ordered_after(event, &facts)).await,
+                Admission::Hold { .. } | Admission::Refuse { .. } => Ok(Refusal::from(Defect::from(TOO_LARGE)).into()),
+            };
         };
         let mut admission = decide_admission(event, git_event, &facts);
         while !scope.coordinates.iter().all(|at| facts.is_settled(at)) {
@@ -270,19 +278,18 @@ impl WritePolicy {
                 Reach::NEAR if admission.is_for_want_of_listing() => Reach::FULL,
                 Reach::Listing { .. } => break,
             };
-            (facts, _) = match self.loader.load_within(DECISION_BYTES_MAX, &scope).await {
+            (facts, _) = match self.loader.load_within(WHOLE_BYTES_MAX, &scope).await {
                 // Those who list the owner make nobody's own repository unreadable.
-                Err(error) if error.is_too_large() && !admission.is_for_want_of_listing() => break,
-                Err(error) if error.is_too_large() => self.loader.load_in_parts(&scope).await?,
+                Err(error) if error.is_too_large() => {
+                    admission = admission.unless_listed(git_event, &facts);
+                    break;
+                }
                 loaded => loaded?,
             };
             admission = decide_admission(event, git_event, &facts);
         }
         match admission {
-            Admission::Accept => {
-                let after = facts.entries.get(&event.id).map(|entry| &entry.after);
-                self.consider_releasing(after.unwrap_or(&BTreeSet::new())).await
-            }
+            Admission::Accept => self.consider_releasing(&ordered_after(event, &facts)).await,
             Admission::Refuse { refusal, ends } => {
                 if !ends.is_empty() {
                     self.loader.purgatory.end(&ends).await?;
@@ -298,6 +305,21 @@ impl WritePolicy {
                 room: Room::WithinLimits,
                 behind: None,
             }))),
+        }
+    }
+
+    /// Loads the facts about the repositories of an event by themselves; `None`: there is more than is read for an answer.
+    async fn load_own(&self, scope: &FactsScope) -> Result<Option<Facts>, FactsError> {
+        if self.too_large.is_known(&scope.coordinates) {
+            return Ok(None);
+        }
+        let began = Instant::now();
+        match self.loader.load_within(DECISION_BYTES_MAX, scope).await {
+            Err(error) if error.is_too_large() => {
+                self.too_large.note(&scope.coordinates, began);
+                Ok(None)
+            }
+            loaded => Ok(Some(loaded?.0)),
         }
     }
 
@@ -431,6 +453,12 @@ async fn in_time<T>(
     }))
 }
 
+/// Returns what a held event is ordered after.
+fn ordered_after(event: &Event, facts: &Facts) -> BTreeSet<EventId> {
+    let entry = facts.entries.get(&event.id);
+    entry.map(|entry| entry.after.clone()).unwrap_or_default()
+}
+
 /// Returns the repositories that an event names, as they are in it.
 fn named_repositories(event: &Event) -> String {
     if matches!(event.kind.as_u16(), nip34::ANNOUNCEMENT | nip34::STATE) {
@@ -443,11 +471,12 @@ fn named_repositories(event: &Event) -> String {
 /// Repositories of an event that a log line names: as many as a PR can be offered to.
 const NAMED_MAX: usize = 16;
 
-/// Most memory of the facts for a decision, for which a relay waits: what readers load at most, too.
-const DECISION_BYTES_MAX: usize = 24 << 20;
+/// Most memory of the facts about the owner's own repository for a decision, for which a relay waits: twelve of the
+/// largest events. Of the repositories that list the owner there is less.
+const DECISION_BYTES_MAX: usize = 8 << 20;
 
 /// Why nothing is decided about a repository on more.
-const TOO_LARGE: &str = "the announcements and states of the repository's maintainers take more than 24 MiB of memory";
+const TOO_LARGE: &str = "the announcements and states of the repository's maintainers take more than 8 MiB of memory";
 
 /// How long an event waits for the one that it refers to, if it has arrived first: longer than a client takes to send
 /// both.

@@ -92,6 +92,32 @@ impl Admission {
             }
         }
     }
+
+    /// Returns this decision, or another where it is for want of an announcement that lists somebody: the index has such
+    /// announcements, and to read them would take too long for whoever waits for the answer. What they authorise is
+    /// decided when the event is reconciled.
+    #[must_use]
+    pub fn unless_listed(self, git_event: &GitEvent, facts: &Facts) -> Self {
+        let is_listed = |at: &Coordinate| {
+            let mut owners = facts.listed_by.get(at).into_iter().flatten();
+            owners.any(|owner| !facts.access.denies_author(owner))
+        };
+        let mut coordinates = git_event.coordinates();
+        coordinates.retain(is_listed);
+        if coordinates.is_empty() || !self.is_for_want_of_listing() {
+            return self;
+        }
+        match git_event {
+            GitEvent::State(State {
+                declared: Err(Unfulfillable::Malformed(defect)),
+                ..
+            }) => Refusal::Malformed(defect.clone()).into(),
+            GitEvent::Announcement(_) | GitEvent::State(_) | GitEvent::PullRequest(_) => Self::Hold {
+                coordinates,
+                extend: BTreeSet::new(),
+            },
+        }
+    }
 }
 
 impl From<Refusal> for Admission {
