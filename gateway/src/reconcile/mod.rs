@@ -185,7 +185,10 @@ impl Reconciler {
         let others = left.iter().cloned().chain(foreign);
         let is_aligned = !aligned.is_empty();
         mark_others(purgatory, (facts, scope), (&plan, is_aligned), others.collect()).await?;
-        read_whole(purgatory, &facts.covered, &mut plan.releases).await?;
+        if !read_whole(purgatory, &facts.covered, &mut plan.releases).await? {
+            // The others are planned again, behind other repositories.
+            purgatory.mark_dirty(&scope.coordinates).await?;
+        }
         let marked = self.publisher.mark_releasing(&plan.releases).await?;
         let mut reconciled = Reconciled {
             leased: marked.leased,

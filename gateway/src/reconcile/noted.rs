@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use nostr::event::Event;
 use nostr::event::EventId;
 use shared::load_facts::FactsScope;
+use shared::nip01::memory_bytes;
 use shared::nip34::Coordinate;
 use shared::purgatory::DirtyNumber;
 use shared::purgatory::Expiry;
@@ -38,23 +38,30 @@ pub(super) async fn mark_others(
 }
 
 /// Reads those of these events again of which the facts have only a part; one that has left meanwhile is not released.
+/// Returns whether these are all: what is more than may be released at once stays held, but no PR, which is not
+/// planned again with its repository.
 pub(super) async fn read_whole(
     purgatory: &Purgatory,
     covered: &Covered,
     releases: &mut Vec<Release>,
-) -> Result<(), PurgatoryError> {
-    let ids = releases.iter().map(|release| release.event.id);
-    let cut: BTreeSet<EventId> = ids.filter(|id| covered.cut.contains(id)).collect();
-    let whole = purgatory.entries(&cut).await?;
-    let mut whole: BTreeMap<EventId, Event> = (whole.into_iter()).map(|entry| (entry.event.id, entry.event)).collect();
-    releases.retain_mut(|release| {
-        if !cut.contains(&release.event.id) {
-            return true;
+) -> Result<bool, PurgatoryError> {
+    let (mut left, mut are_all) = (RELEASED_BYTES_MAX, true);
+    for mut release in std::mem::take(releases) {
+        let id = release.event.id;
+        let is_cut = covered.cut.contains(&id);
+        if is_cut && left == 0 {
+            are_all = false;
+            continue;
         }
-        let event = whole.remove(&release.event.id);
-        event.map(|event| release.event = event).is_some()
-    });
-    Ok(())
+        if is_cut {
+            let mut whole = purgatory.entries(&[id].into()).await?;
+            let Some(entry) = whole.pop() else { continue };
+            release.event = entry.event;
+        }
+        left = left.saturating_sub(memory_bytes(&release.event));
+        releases.push(release);
+    }
+    Ok(are_all)
 }
 
 /// Extends and ends entries, before any of their objects are removed. Objects that are kept aside stay for the entries
@@ -187,10 +194,14 @@ fn changed_notes(facts: &Facts, waiting: &BTreeMap<EventId, String>) -> BTreeMap
         .collect()
 }
 
+/// About how much memory the events may take that one reconcile releases: six of the largest.
+const RELEASED_BYTES_MAX: usize = 4 << 20;
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use nostr::event::Event;
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Kind;
@@ -202,28 +213,37 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_is_released_is_whole_although_the_facts_have_a_part_of_it() {
+    /// Returns states of `padding` tags more, and a purgatory that holds all but the last.
+    async fn held(count: u8, padding: usize) -> (Vec<Event>, Purgatory) {
         let purgatory = Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1_000));
-        let builder = EventBuilder::new(Kind::from_u16(30618), "");
-        let events = ["here", "gone"].map(|d| {
-            let tag = nostr::event::Tag::parse(["d", d]).unwrap();
-            builder.clone().tag(tag).finalize(&Keys::generate()).unwrap()
+        let tag = |tag: &[&str]| nostr::event::Tag::parse(tag.iter().copied()).unwrap();
+        let states = (0..count).map(|_| {
+            let tags = std::iter::repeat_n(tag(&["t", "", "", ""]), padding);
+            let state = EventBuilder::new(Kind::from_u16(30618), "").tags(tags.chain([tag(&["d", "r"])]));
+            state.finalize(&Keys::generate()).unwrap()
         });
-        let home = Coordinate {
-            owner: events[0].pubkey,
-            identifier: "here".parse().unwrap(),
-        };
-        let hold = Hold {
-            event: events[0].clone(),
-            coordinates: [home].into(),
-            source: String::new(),
-            hold_secs: 100,
-            extend: BTreeSet::new(),
-            room: Room::Always,
-            behind: None,
-        };
-        purgatory.hold(&hold).await.unwrap();
+        let states: Vec<Event> = states.collect();
+        for event in states.iter().rev().skip(1) {
+            let home = Coordinate {
+                owner: event.pubkey,
+                identifier: "r".parse().unwrap(),
+            };
+            let hold = Hold {
+                event: event.clone(),
+                coordinates: [home].into(),
+                source: String::new(),
+                hold_secs: 100,
+                extend: BTreeSet::new(),
+                room: Room::Always,
+                behind: None,
+            };
+            purgatory.hold(&hold).await.unwrap();
+        }
+        (states, purgatory)
+    }
+
+    /// Returns the release of a part of each.
+    fn parts(events: &[Event]) -> (Covered, Vec<Release>) {
         let covered = Covered {
             cut: events.iter().map(|event| event.id).collect(),
             ..Covered::default()
@@ -237,13 +257,42 @@ mod tests {
                 after: BTreeSet::new(),
             }
         };
-        let mut releases: Vec<Release> = events.iter().map(part).collect();
+        (covered, events.iter().map(part).collect())
+    }
 
-        read_whole(&purgatory, &covered, &mut releases).await.unwrap();
+    #[tokio::test]
+    async fn what_is_released_is_whole_although_the_facts_have_a_part_of_it() {
+        let (events, purgatory) = held(2, 0).await;
+        let (covered, mut releases) = parts(&events);
+
+        assert!(read_whole(&purgatory, &covered, &mut releases).await.unwrap());
 
         let [release] = &releases[..] else {
             panic!("{releases:?}");
         };
         assert_eq!(release.event.tags, events[0].tags);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_to_be_released_at_once_stays_for_the_next_time() {
+        let (events, purgatory) = held(41, 4_990).await;
+        let (covered, mut left) = parts(&events);
+        let (mut released, mut rounds) = (Vec::new(), 0);
+
+        loop {
+            let mut some = left.clone();
+            let are_all = read_whole(&purgatory, &covered, &mut some).await.unwrap();
+            rounds += 1;
+            let bytes: usize = some.iter().map(|release| memory_bytes(&release.event)).sum();
+            assert!(bytes < RELEASED_BYTES_MAX + (1 << 20), "{bytes}");
+            left.drain(..some.len());
+            released.extend(some.into_iter().map(|release| release.event));
+            if are_all {
+                break;
+            }
+        }
+
+        assert_eq!(released, events[..40]);
+        assert!(rounds > 1);
     }
 }
