@@ -31,6 +31,8 @@ mod load_in_parts;
 #[cfg(feature = "io")]
 mod load_outwards;
 #[cfg(feature = "io")]
+mod load_related;
+#[cfg(feature = "io")]
 pub mod log;
 pub mod nip01;
 pub mod nip34;

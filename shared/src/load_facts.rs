@@ -31,7 +31,6 @@ use crate::relay_client::RelayError;
 use crate::rules::Covered;
 use crate::rules::Facts;
 use crate::rules::MaintainerMode;
-use crate::rules::References;
 use crate::rules::Service;
 
 /// Loads facts from the purgatory and the relay.
@@ -332,11 +331,6 @@ impl FactLoader {
             .await
     }
 
-    /// Whether the relay serves an event that `event` refers to, or one that refers to it.
-    pub async fn is_related(&self, event: &Event, references: &References) -> Result<bool, FactsError> {
-        Ok(self.relay.any(related(event, references)).await?)
-    }
-
     /// Whether the author of an event has asked this server to forget what was made up to a time (NIP-62) that is not
     /// before the event's.
     pub async fn has_vanished(&self, event: &Event) -> Result<bool, FactsError> {
@@ -362,42 +356,6 @@ fn taken(reading: &Reading, served: &[Event]) -> usize {
 fn is_releasing(reading: &Reading, event: &Event) -> bool {
     let mut entries = reading.entries.iter();
     entries.any(|entry| entry.event.id == event.id && entry.status.counts_as_served())
-}
-
-/// Returns filters for every event that `event` refers to, or that refers to it.
-fn related(event: &Event, references: &References) -> Vec<Filter> {
-    let mut filters = Vec::new();
-    if !references.ids.is_empty() {
-        filters.push(Filter::new().ids(references.ids.iter().copied()));
-    }
-    filters.extend(references.addresses.iter().map(|address| {
-        let filter = Filter::new().kind(Kind::from_u16(address.kind)).author(address.author);
-        // Kinds that are merely replaceable have no `d`, and an address with one names no event.
-        if address.d.is_empty() {
-            filter
-        } else {
-            filter.identifier(&address.d)
-        }
-    }));
-    let own_id = references.id.to_hex();
-    let own_address = references.address.as_ref().map(Address::to_string).unwrap_or_default();
-    for (tag, own) in [
-        (SingleLetterTag::LOWERCASE_E, &own_id),
-        (SingleLetterTag::UPPERCASE_E, &own_id),
-        (SingleLetterTag::LOWERCASE_Q, &own_id),
-        (SingleLetterTag::LOWERCASE_A, &own_address),
-        (SingleLetterTag::UPPERCASE_A, &own_address),
-        (SingleLetterTag::LOWERCASE_Q, &own_address),
-    ] {
-        if (1..=FILTER_VALUE_BYTES_MAX).contains(&own.len()) {
-            filters.push(Filter::new().custom_tag(tag, own));
-        }
-    }
-    // Participants in a served thread may publish their profile and relay list.
-    if matches!(event.kind, Kind::Metadata | Kind::RelayList) {
-        filters.push(Filter::new().author(event.pubkey));
-    }
-    filters
 }
 
 /// Returns filters for the announcements and states of these coordinates: by author, so that nothing that others have
@@ -518,7 +476,7 @@ const DELETED_TOGETHER_MAX: usize = 16;
 const PULL_REQUESTS_PER_FILTER_MAX: usize = 25;
 
 /// Longest tag value that strfry accepts in a filter (strfry `filters.h`).
-const FILTER_VALUE_BYTES_MAX: usize = 255;
+pub(crate) const FILTER_VALUE_BYTES_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {

@@ -308,7 +308,8 @@ impl WritePolicy {
         }
     }
 
-    /// Loads the facts about the repositories of an event by themselves; `None`: there is more than is read for an answer.
+    /// Loads the facts about the repositories of an event by themselves; `None`: there is more than is read for an
+    /// answer.
     async fn load_own(&self, scope: &FactsScope) -> Result<Option<Facts>, FactsError> {
         if self.too_large.is_known(&scope.coordinates) {
             return Ok(None);
