@@ -317,7 +317,7 @@ impl WritePolicy {
         let began = Instant::now();
         match self.loader.load_within(DECISION_BYTES_MAX, scope).await {
             Err(error) if error.is_too_large() => {
-                self.too_large.note(&scope.coordinates, began);
+                self.too_large.note(&scope.coordinates, began.elapsed());
                 Ok(None)
             }
             loaded => Ok(Some(loaded?.0)),

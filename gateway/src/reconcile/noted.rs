@@ -38,8 +38,8 @@ pub(super) async fn mark_others(
 }
 
 /// Reads those of these events again of which the facts have only a part; one that has left meanwhile is not released.
-/// Returns whether these are all: what is more than may be released at once stays held, but no PR, which is not
-/// planned again with its repository.
+/// Returns whether these are all: what is more than may be released at once stays held until its repository is
+/// reconciled again. Of PRs the facts have the whole, and none is left out.
 pub(super) async fn read_whole(
     purgatory: &Purgatory,
     covered: &Covered,
