@@ -146,13 +146,6 @@ async fn pull_requests_of_one_stranger_take_only_his_share(kind: Kind) {
         assert_eq!(nostr.send(offer).await, held());
     }
 
-    // Another stranger's fits, and so does the owner's, whatever strangers have.
-    let another = offered(&served, &mut nostr, &Keys::generate()).await;
-    let beyond = numbered(&Keys::generate(), 9);
-    assert_eq!(nostr.send(&beyond).await, held());
-    let owners = offered(&served, &mut nostr, &served.repository.owner).await;
-
-    // The others' turns may have come before all of his.
     let there = async || {
         let mut there = 0;
         for offer in &offers {
@@ -160,7 +153,15 @@ async fn pull_requests_of_one_stranger_take_only_his_share(kind: Kind) {
         }
         there
     };
+    // He has his share before anybody else asks: a turn of theirs may come first.
     eventually("his share is there", async || there().await >= 2).await;
+
+    // Another stranger's fits, and so does the owner's, whatever strangers have.
+    let another = offered(&served, &mut nostr, &Keys::generate()).await;
+    let beyond = numbered(&Keys::generate(), 9);
+    assert_eq!(nostr.send(&beyond).await, held());
+    let owners = offered(&served, &mut nostr, &served.repository.owner).await;
+
     assert_eq!(there().await, 2);
     assert!(has_ref(&served, &another).await && has_ref(&served, &owners).await);
     assert!(!has_ref(&served, &beyond).await && !nostr.serves(&beyond).await);
