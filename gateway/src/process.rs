@@ -24,6 +24,7 @@ use tokio::process::ChildStderr;
 use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
 use tokio::process::Command;
+use tokio::time::sleep;
 use tokio::time::timeout;
 
 /// Prepares a run of `program`.
@@ -49,6 +50,7 @@ pub(crate) struct ChildProcess {
     pub(crate) name: String,
     stderr: Option<ChildStderr>,
     child: Child,
+    is_demoted_when_long: bool,
 }
 
 /// How a child ended and what it wrote.
@@ -75,6 +77,7 @@ impl ChildProcess {
             stderr: child.stderr.take(),
             name,
             child,
+            is_demoted_when_long: false,
         })
     }
 
@@ -93,6 +96,13 @@ impl ChildProcess {
         }
     }
 
+    /// Makes the child nicer once it was waited for so long that it is long work: whoever asks for that, others' short
+    /// work comes first. Not for what is done under a lock.
+    pub(crate) fn demoted_when_long(mut self) -> Self {
+        self.is_demoted_when_long = true;
+        self
+    }
+
     /// Whether it has not ended yet.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -100,8 +110,25 @@ impl ChildProcess {
 
     /// Waits for the end while reading stderr.
     pub(crate) async fn wait(&mut self) -> io::Result<(ExitStatus, Stderr)> {
-        let stderr = read_start(self.stderr.take(), STDERR_BYTES_MAX).await?;
-        Ok((self.child.wait().await?, Stderr(stderr)))
+        let demoted = pid_of(&self.child).filter(|_| self.is_demoted_when_long);
+        let (stderr, name) = (self.stderr.take(), &self.name);
+        let ended = async {
+            let stderr = read_start(stderr, STDERR_BYTES_MAX).await?;
+            Ok((self.child.wait().await?, Stderr(stderr)))
+        };
+        tokio::pin!(ended);
+        tokio::select! {
+            biased;
+            // Until then the pid is its own.
+            ended = &mut ended => return ended,
+            () = sleep(LONG) => {}
+        }
+        if let Some(pid) = demoted
+            && let Err(error) = demote(pid)
+        {
+            tracing::debug!(%error, child = name, "could not lower the priority of a child");
+        }
+        ended.await
     }
 
     /// Runs to the end with `input` on stdin; keeps the first `stdout_bytes_max` bytes of stdout. After `deadline` the
@@ -262,6 +289,15 @@ fn pid_of(child: &Child) -> Option<Pid> {
     child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
 }
 
+/// Makes a child as nice as long work, unless it is nicer, and all in its process group.
+fn demote(pid: Pid) -> io::Result<()> {
+    let niceness = rustix::process::getpriority_process(Some(pid))?;
+    Ok(rustix::process::setpriority_pgrp(
+        Some(pid),
+        niceness.max(LONG_PRIORITY),
+    )?)
+}
+
 /// Reads to the end and keeps the start.
 async fn read_start(output: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> io::Result<Vec<u8>> {
     let Some(mut output) = output else {
@@ -275,6 +311,12 @@ async fn read_start(output: Option<impl AsyncRead + Unpin>, bytes_max: usize) ->
 
 /// Of `nice(1)`.
 const LOWEST_PRIORITY: i32 = 19;
+
+/// A check or an answer for small work takes less, also where it waits for the processor a little.
+const LONG: Duration = Duration::from_millis(250);
+
+/// Of `nice(1)`: a tenth of the time of short work, where there is not enough for both.
+const LONG_PRIORITY: i32 = 10;
 
 /// The first lines name the problem; a hostile pack can make git write a lot more.
 const STDERR_BYTES_MAX: usize = 64 * 1024;
@@ -391,5 +433,33 @@ mod tests {
             .unwrap();
 
         assert_eq!(output.stdout, b"11\n");
+    }
+
+    #[tokio::test]
+    async fn long_work_is_demoted_with_what_it_started_and_never_made_less_nice() {
+        // Ends when the priority of its shell, and of one that this has started before, is another than at first.
+        let until_demoted = "first=$(nice); until test $(nice) -gt $first; do sleep 0.01; done";
+        let script = format!("sh -c '{until_demoted}' & {until_demoted}; wait; nice");
+        let output = |child: ChildProcess| child.output(b"", 100, Duration::from_secs(60));
+
+        let long = output(shell(&script).demoted_when_long()).await.unwrap().unwrap();
+        let short = output(shell("nice").demoted_when_long()).await.unwrap().unwrap();
+
+        assert_eq!(
+            (long.stdout.as_slice(), short.stdout.as_slice()),
+            (&b"10\n"[..], &b"0\n"[..])
+        );
+        let nicest = shell("read line; nice");
+        nicest.let_others_first();
+        demote(pid_of(&nicest.child).unwrap()).unwrap();
+        assert_eq!(
+            nicest
+                .output(b"\n", 100, Duration::from_secs(60))
+                .await
+                .unwrap()
+                .unwrap()
+                .stdout,
+            b"19\n"
+        );
     }
 }

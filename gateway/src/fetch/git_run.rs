@@ -71,7 +71,7 @@ pub(super) fn start_git(
     if let Some(protocol) = protocol {
         invocation = invocation.env("GIT_PROTOCOL", protocol.as_str());
     }
-    invocation.spawn(Stdio::piped())
+    Ok(invocation.spawn(Stdio::piped())?.demoted_when_long())
 }
 
 async fn run_git(

@@ -60,12 +60,13 @@ impl Quarantine {
             .arg("--delta-base-offset")
             .arg("--quiet")
             .limits(limits.child_limits())
-            .spawn(Stdio::piped())?;
+            .spawn(Stdio::piped())?
+            .demoted_when_long();
         let piped = GitError::run("pack-objects");
         let stdout = pack_objects.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
         let stdout = stdout.map_err(|kind| piped(kind.into()))?;
         let pack: Stdio = stdout.try_into().map_err(&piped)?;
-        let index_pack = self.index_pack(limits).spawn(pack)?;
+        let index_pack = self.index_pack(limits).spawn(pack)?.demoted_when_long();
         let max = limits.duration_max;
         let (packed, indexed) = tokio::join!(
             pack_objects.output(revs.as_bytes(), 0, max),

@@ -33,7 +33,9 @@ impl Quarantine {
             (Spooled::Memory(bytes), Some(ready)) => (ready, bytes),
             (Spooled::Memory(bytes), None) => (self.index_small_pack(limits).spawn(Stdio::piped())?, bytes),
         };
-        let index = index_pack.output(&bytes, PRINTED_BYTES_MAX, limits.duration_max);
+        let index = index_pack
+            .demoted_when_long()
+            .output(&bytes, PRINTED_BYTES_MAX, limits.duration_max);
         let (indexed, prepared) = tokio::join!(index, self.prepare());
         judge(indexed, limits)?;
         Ok(prepared?)

@@ -87,7 +87,8 @@ impl NewPacks {
             .arg("--no-object-names")
             .arg("--stdin")
             .limits(limits.child_limits())
-            .spawn(Stdio::piped())?;
+            .spawn(Stdio::piped())?
+            .demoted_when_long();
         let stdout = rev_list.stdout.take();
         let here = tips.iter().filter(|tip| marks.have(tip));
         let revs = self.repository.revisions_lacking(here, kept).await?;
