@@ -313,7 +313,7 @@ async fn read_start(output: Option<impl AsyncRead + Unpin>, bytes_max: usize) ->
 const LOWEST_PRIORITY: i32 = 19;
 
 /// A check or an answer for small work takes less, also where it waits for the processor a little.
-const LONG: Duration = Duration::from_millis(250);
+const LONG: Duration = Duration::from_millis(100);
 
 /// Of `nice(1)`: a tenth of the time of short work, where there is not enough for both.
 const LONG_PRIORITY: i32 = 10;
