@@ -38,6 +38,8 @@ pub(super) struct Sample {
     redis_bytes_max: u64,
     held: u64,
     disk_bytes: u64,
+    /// How many repositories are on disk.
+    repositories: u64,
     /// Of commits that wait for their events.
     staged_bytes: u64,
     descriptors: u64,
@@ -68,6 +70,8 @@ pub(super) struct Growth {
     pub(super) disk_kib: u64,
     /// Disk that is still used when everything has come to rest.
     pub(super) disk_kept_kib: u64,
+    /// Repositories that were made.
+    pub(super) repositories: u64,
     /// File descriptors of the gateway at most.
     pub(super) descriptors: u64,
     /// Bounds that were broken.
@@ -132,11 +136,14 @@ impl Watched {
         let disk = tokio::task::spawn_blocking(move || {
             // Not the relay's database: which events it stores, and for how long, is its operator's to say.
             let mut seen = BTreeSet::new();
-            ["repositories", "quarantine", "staging"].map(|name| disk_bytes(&folder.join("data").join(name), &mut seen))
+            let data = folder.join("data");
+            let bytes = ["repositories", "quarantine", "staging"].map(|name| disk_bytes(&data.join(name), &mut seen));
+            (bytes, repositories_in(&data.join("repositories")))
         });
-        let [repositories, quarantine, staged_bytes] = disk.await.unwrap_or_default();
+        let ([of_repositories, quarantine, staged_bytes], repositories) = disk.await.unwrap_or_default();
         let mut sample = Sample {
-            disk_bytes: repositories + quarantine,
+            disk_bytes: of_repositories + quarantine,
+            repositories,
             staged_bytes,
             descriptors: descriptors(self.gateway),
             ..Sample::default()
@@ -195,6 +202,7 @@ impl Sample {
         self.redis_bytes_max = self.redis_bytes_max.max(other.redis_bytes_max);
         self.held = self.held.max(other.held);
         self.disk_bytes = self.disk_bytes.max(other.disk_bytes);
+        self.repositories = self.repositories.max(other.repositories);
         self.staged_bytes = self.staged_bytes.max(other.staged_bytes);
         self.descriptors = self.descriptors.max(other.descriptors);
     }
@@ -219,6 +227,7 @@ impl Watch {
             redis_micros: self.watched.slowest_micros().await,
             disk_kib: most.disk_bytes.saturating_sub(self.before.disk_bytes) >> 10,
             disk_kept_kib: at_rest.disk_bytes.saturating_sub(self.before.disk_bytes) >> 10,
+            repositories: most.repositories.saturating_sub(self.before.repositories),
             descriptors: most.descriptors.saturating_sub(self.before.descriptors),
             broken: Vec::new(),
         };
@@ -262,7 +271,7 @@ impl Growth {
         self.check("MiB of Redis", self.redis_kib >> 10, redis_max >> 20);
         self.check("held events", most.held, HELD_PER_SOURCE_MAX + HELD_BEFORE_MAX);
         self.check("MiB of staged commits", most.staged_bytes >> 20, STAGED_BYTES_MAX >> 20);
-        let kept_max = 2 * sent + DISK_SPARE_BYTES;
+        let kept_max = 2 * sent + DISK_SPARE_BYTES + self.repositories * REPOSITORY_BYTES;
         self.check("MiB of disk, kept", self.disk_kept_kib >> 10, kept_max >> 20);
         self.check("MiB of disk", self.disk_kib >> 10, (kept_max + PASSING_BYTES_MAX) >> 20);
         self.check("file descriptors", self.descriptors, DESCRIPTORS_MAX + 3 * sockets);
@@ -291,6 +300,12 @@ fn disk_bytes(path: &Path, seen: &mut BTreeSet<u64>) -> u64 {
         bytes += entries.map(|entry| disk_bytes(&entry.path(), seen)).sum::<u64>();
     }
     bytes
+}
+
+/// Returns how many repositories there are, each in a directory of its owner.
+fn repositories_in(path: &Path) -> u64 {
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    entries(path).map(|owner| entries(&owner.path()).count() as u64).sum()
 }
 
 fn descriptors(process_id: u32) -> u64 {
@@ -331,6 +346,9 @@ const STAGED_BYTES_MAX: u64 = 1 << 30;
 
 /// Disk for what the honest user does meanwhile, and for indexes of what was sent.
 const DISK_SPARE_BYTES: u64 = 24 << 20;
+
+/// And for the files of a repository without objects of its own, and the directory of its owner.
+const REPOSITORY_BYTES: u64 = 48 << 10;
 
 /// File descriptors besides three for each socket of the attacker: 256, and 16 for each of `--uploads-max`,
 /// `--fetches-max` and `--git-commands-max` (docs/operations.md, "What the limits cost").
