@@ -20,6 +20,8 @@ pub(super) struct Asked {
     pub(super) wants_tip: bool,
     /// The first objects that the client lists as its own.
     pub(super) haves: Vec<Oid>,
+    /// It names more filters than a client needs: git asks each of them about each object.
+    pub(super) has_long_filter: bool,
 }
 
 pub(super) struct AskedParser<'a> {
@@ -29,6 +31,7 @@ pub(super) struct AskedParser<'a> {
     is_malformed: bool,
     wants_tip: bool,
     haves: Vec<Oid>,
+    has_long_filter: bool,
 }
 
 impl<'a> AskedParser<'a> {
@@ -40,6 +43,7 @@ impl<'a> AskedParser<'a> {
             is_malformed: false,
             wants_tip: false,
             haves: Vec::new(),
+            has_long_filter: false,
         }
     }
 
@@ -70,6 +74,7 @@ impl<'a> AskedParser<'a> {
             key: is_whole.then(|| self.key.key(repository)).flatten(),
             wants_tip: self.wants_tip,
             haves: self.haves,
+            has_long_filter: self.has_long_filter,
         }
     }
 
@@ -83,6 +88,8 @@ impl<'a> AskedParser<'a> {
             self.wants_tip |= want.is_none_or(|oid| self.advertised.is_tip(&oid));
         } else if let Some(Some(have)) = oid_behind(b"have ").filter(|_| self.haves.len() < HAVES_MAX) {
             self.haves.push(have);
+        } else if let Some(filter) = line.strip_prefix(b"filter ") {
+            self.has_long_filter |= filter.len() > FILTER_BYTES_MAX;
         }
     }
 }
@@ -91,6 +98,9 @@ const OID_CHARS: usize = 40;
 
 /// As many as git names at first, from the newest on.
 const HAVES_MAX: usize = 16;
+
+/// Of a `combine:` of about ten filters.
+const FILTER_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -259,6 +259,28 @@ fn noise() -> Vec<u8> {
     (0..300_000).flat_map(|_| next().to_le_bytes()).collect()
 }
 
+/// Clones without history, and without files and directories.
+async fn clone_parts(client_git: &Path, dir: &Path, protocol: &str, url: &str) {
+    let clone = async |args: &[&str], name: &str| {
+        let args = [&["-c", protocol, "clone", "-q"], args, &[url, name]].concat();
+        client(client_git, dir, &args).await.status
+    };
+    let [shallow, filtered, refused] = ["shallow", "filtered", "refused"].map(|name| format!("{name} {protocol}"));
+    assert!(clone(&["--depth=1", "--filter=blob:none"], &shallow).await.success());
+
+    // Two filters come as one, a `combine:`.
+    let two_filters = ["--bare", "--filter=blob:none", "--filter=tree:0"];
+    assert!(clone(&two_filters, &filtered).await.success());
+    let list = ["rev-list", "--objects", "--missing=print", "master"];
+    let listed = git(client_git, &dir.join(filtered), &list).await;
+    let missing = listed.lines().filter(|line| line.starts_with('?'));
+    assert_eq!(missing.count(), 2, "the directories of two commits: {listed}");
+
+    // What is not allowed does not come in with what is.
+    let sparse = ["--bare", "--filter=combine:blob:none+sparse:oid=master:file"];
+    assert!(!clone(&sparse, &refused).await.success());
+}
+
 async fn round_trip(server_git: &Path, client_git: &Path) {
     let dir = TempDir::new().unwrap();
     let (server, url) = Server::start(server_git.to_owned(), &dir.path().join("data")).await;
@@ -311,18 +333,7 @@ async fn round_trip(server_git: &Path, client_git: &Path) {
         );
         git(client_git, &clone, &["-c", &protocol, "pull", "-q"]).await;
         assert!(clone.join("small").exists());
-        let shallow = format!("shallow{version}");
-        let clone = [
-            "-c",
-            &protocol,
-            "clone",
-            "-q",
-            "--depth=1",
-            "--filter=blob:none",
-            &url,
-            &shallow,
-        ];
-        git(client_git, dir.path(), &clone).await;
+        clone_parts(client_git, dir.path(), &protocol, &url).await;
     }
     let refs = repository.refs().await.unwrap().unwrap();
     let names: Vec<_> = refs.refs.keys().map(ToString::to_string).collect();

@@ -144,7 +144,7 @@ impl PackRequest {
     /// Finds out what it asks of `repository`.
     ///
     /// # Errors
-    /// [`UploadPackError::Failed`]: it cannot be read back from disk.
+    /// [`UploadPackError::Failed`]: it cannot be read back from disk; `Malformed`: its filter is long.
     pub(super) async fn understand(mut self, repository: ReadableRepository<'_>) -> Result<PackFetch, UploadPackError> {
         let ReadableRepository { path, advertised } = repository;
         let mut parser = AskedParser::new(path, advertised, self.protocol.as_ref());
@@ -153,6 +153,9 @@ impl PackRequest {
         }
         self.bytes.rewind();
         let asked = parser.asked(path);
+        if asked.has_long_filter {
+            return Err(UploadPackError::Malformed("its filter has more than 256 bytes"));
+        }
         let has_part = !asked.wants_tip || has_any(path, asked.haves).await;
         Ok(PackFetch {
             path: path.to_owned(),
@@ -238,6 +241,34 @@ mod tests {
                 .unwrap();
 
             assert!(format!("{refused:?}").starts_with(expected), "{name}: {refused:?}");
+        }
+    }
+
+    /// git asks each part of a filter about each object: a request of 64 KiB had ten thousand.
+    #[tokio::test]
+    async fn a_filter_of_many_parts_is_refused_before_git_begins() {
+        let world = World::new().await;
+        let (repository, commit) = large(&world).await;
+        let no_git = UploadPackLimits {
+            children_max: 0,
+            queue_wait_max: Duration::ZERO,
+            ..UploadPackLimits::DEFAULT
+        };
+        let (server, refs, want) = (
+            server(&world, no_git),
+            refs(&repository).await,
+            format!("want {commit}\n"),
+        );
+        for (parts, expected) in [(2, "Busy"), (9_000, "Malformed(\"its filter")] {
+            let filter = format!("filter combine:{}\n", vec!["tree:1"; parts].join("+"));
+            let request = lines(&["command=fetch", "0001", &want, &filter, "done", "0000"]);
+
+            let answer = server
+                .fetch(readable(repository.path(), &refs), READER, v2(), body(&request))
+                .await;
+
+            let refused = answer.err().unwrap();
+            assert!(format!("{refused:?}").starts_with(expected), "{parts}: {refused:?}");
         }
     }
 
