@@ -5,25 +5,33 @@ use redis::Script;
 
 use super::keys;
 
-/// One script.
+/// One script. Its text is made when it is needed: with the common part all of them have more than a megabyte.
 pub(super) struct PurgatoryScript {
     /// Its name in messages: "hold an event".
     pub(super) name: &'static str,
-    pub(super) source: String,
-    /// The script for Redis, called by its hash.
-    pub(super) script: Script,
+    file: &'static str,
+    /// By which Redis calls it: the SHA-1 of its source.
+    pub(super) hash: String,
 }
 
 impl PurgatoryScript {
-    pub(super) fn new(name: &'static str, file: &str) -> Self {
-        // The flags must be in the first line (Redis manual, "Lua API reference", script flags).
-        let (flags, body) = file.split_once('\n').unwrap_or((file, ""));
-        let common = include_str!("scripts/common.lua");
-        let source = format!("{flags}\n{}\n{common}\n{body}", keys::lua_table());
+    pub(super) fn new(name: &'static str, file: &'static str) -> Self {
         Self {
             name,
-            script: Script::new(&source),
-            source,
+            file,
+            hash: Script::new(&source(file)).get_hash().to_owned(),
         }
     }
+
+    /// Returns all of its text.
+    pub(super) fn source(&self) -> String {
+        source(self.file)
+    }
+}
+
+fn source(file: &str) -> String {
+    // The flags must be in the first line (Redis manual, "Lua API reference", script flags).
+    let (flags, body) = file.split_once('\n').unwrap_or((file, ""));
+    let common = include_str!("scripts/common.lua");
+    [flags, &keys::lua_table(), common, body].join("\n")
 }

@@ -82,7 +82,7 @@ impl Engine {
             return Ok(function.clone());
         }
         // A comment for Lua: the flags in the first line are for Redis.
-        let chunk = self.lua.load(format!("--{}", script.source)).set_name(script.name);
+        let chunk = self.lua.load(format!("--{}", script.source())).set_name(script.name);
         let function = chunk.into_function()?;
         self.compiled.insert(script.name, function.clone());
         Ok(function)

@@ -1,6 +1,9 @@
 //! The purgatory in one Redis: each operation is one call of one script.
 
+use redis::Cmd;
+use redis::ErrorKind;
 use redis::RedisError;
+use redis::ServerErrorKind;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
@@ -35,13 +38,13 @@ impl RedisStore {
 
     /// Loads the scripts ahead, so that no event waits for it. A call loads its script if Redis does not have it.
     pub(in crate::purgatory::store) async fn load(&self, scripts: &[&PurgatoryScript]) {
-        let mut load = redis::pipe();
+        let mut all = redis::pipe();
         for script in scripts {
-            load.cmd("SCRIPT").arg("LOAD").arg(&script.source);
+            all.add_command(load(script));
         }
         let loaded = self
             .connection
-            .run(async |mut connection| load.exec_async(&mut connection).await);
+            .run(async |mut connection| all.exec_async(&mut connection).await);
         if let Err(error) = loaded.await {
             tracing::debug!(%error, "purgatory scripts not preloaded");
         }
@@ -54,9 +57,15 @@ impl RedisStore {
         argv: Argv,
     ) -> Result<Value, PurgatoryError> {
         let asked = self.connection.run(async |mut connection| {
-            let mut call = script.script.prepare_invoke();
-            call.key(keys::fixed()).arg(argv.args);
-            Ok((call.invoke_async(&mut connection).await?, connection))
+            let keys = keys::fixed();
+            let mut call = cmd("EVALSHA");
+            call.arg(&script.hash).arg(keys.len()).arg(keys).arg(argv.args);
+            let mut answer = call.query_async(&mut connection).await;
+            if answer.as_ref().is_err_and(is_not_loaded) {
+                load(script).exec_async(&mut connection).await?;
+                answer = call.query_async(&mut connection).await;
+            }
+            Ok((answer?, connection))
         });
         let (answer, connection) = asked.await.map_err(|source| self.error(script.name, source))?;
         if argv.is_replicated {
@@ -107,4 +116,14 @@ impl RedisStore {
     pub(in crate::purgatory::store) fn listen(&self) -> watch::Receiver<u64> {
         listen(self.connection.clone())
     }
+}
+
+fn load(script: &PurgatoryScript) -> Cmd {
+    let mut load = cmd("SCRIPT");
+    load.arg("LOAD").arg(script.source());
+    load
+}
+
+fn is_not_loaded(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
