@@ -61,6 +61,7 @@ impl Quarantine {
             .arg("--quiet")
             .limits(limits.child_limits())
             .spawn(Stdio::piped())?
+            // Under a lock only where the state that is meant has changed since the check, which no stranger decides.
             .demoted_when_long();
         let piped = GitError::run("pack-objects");
         let stdout = pack_objects.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
