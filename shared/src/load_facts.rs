@@ -889,6 +889,7 @@ mod tests {
             hold_secs: 100,
             extend: BTreeSet::new(),
             room: Room::WithinLimits,
+            is_new_repository: false,
             behind: None,
         }
     }

@@ -44,6 +44,7 @@ use crate::rules::GitEvent;
 use crate::rules::OtherKinds;
 use crate::rules::References;
 use crate::rules::Refusal;
+use crate::rules::announces_new_repository;
 use crate::rules::decide_admission;
 use crate::rules::may_precede_its_pull_request;
 use crate::rules::must_belong;
@@ -303,6 +304,7 @@ impl WritePolicy {
                 hold_secs: hold_secs(event, facts.now, self.loader.purgatory.hold_secs()),
                 extend,
                 room: Room::WithinLimits,
+                is_new_repository: announces_new_repository(git_event, &facts),
                 behind: None,
             }))),
         }
@@ -382,6 +384,7 @@ impl WritePolicy {
             hold_secs: EARLY_SECS,
             extend: BTreeSet::new(),
             room: Room::WithinLimits,
+            is_new_repository: false,
             behind: Some(Behind {
                 refers_to: references.ids,
                 last_lease: standing.last_lease,

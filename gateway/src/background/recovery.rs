@@ -280,6 +280,7 @@ async fn restore(reconciler: &Reconciler, release: Release) -> Result<(), Purgat
         hold_secs: reconciler.loader.purgatory.hold_secs(),
         extend: BTreeSet::new(),
         room: Room::Always,
+        is_new_repository: false,
         behind: None,
     };
     match reconciler.loader.purgatory.hold(&hold).await {

@@ -235,6 +235,7 @@ mod tests {
                 hold_secs: 100,
                 extend: BTreeSet::new(),
                 room: Room::Always,
+                is_new_repository: false,
                 behind: None,
             };
             purgatory.hold(&hold).await.unwrap();

@@ -25,6 +25,8 @@ pub struct Hold {
     pub extend: BTreeSet<EventId>,
     /// Whether limits apply.
     pub room: Room,
+    /// Whether it announces a repository that is not served here: of those a source has a share for each day.
+    pub is_new_repository: bool,
     /// The events that a related event waits behind; `None`: it waits for git data.
     pub behind: Option<Behind>,
 }

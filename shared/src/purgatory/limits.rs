@@ -18,6 +18,9 @@ pub enum Limit {
     /// Bytes of the events held from one source.
     #[error("too many bytes of events from this address wait for git data")]
     BytesPerSource,
+    /// Announcements from one source of repositories that are not served here, in a day.
+    #[error("too many new repositories have been announced from this address")]
+    NewRepositoriesPerSource,
     /// Entries of one repository. Those of an author who has few of them are held anyway.
     #[error("too many events for this repository wait for git data")]
     EntriesPerRepository,
@@ -33,6 +36,17 @@ pub enum Limit {
     /// Bytes of the events held in all.
     #[error("too many bytes of events wait for git data")]
     Bytes,
+}
+
+impl Limit {
+    /// Returns what its author can do, for the same text.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self == Self::NewRepositoriesPerSource {
+            true => "announce further ones later, or tomorrow",
+            false => "try again when some of them have been released or have expired",
+        }
+    }
 }
 
 #[cfg(feature = "io")]

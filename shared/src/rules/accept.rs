@@ -197,6 +197,16 @@ fn decide_announcement(announcement: &Announcement, facts: &Facts) -> Admission 
     }
 }
 
+/// Whether an event announces a repository for this server where no served announcement does: its git data makes one on
+/// the disk.
+pub fn announces_new_repository(git_event: &GitEvent, facts: &Facts) -> bool {
+    let GitEvent::Announcement(announcement) = git_event else {
+        return false;
+    };
+    let served = facts.served_announcement(&announcement.coordinate);
+    facts.service.is_named_by(announcement) && !served.is_some_and(|known| facts.service.is_named_by(&known.item))
+}
+
 /// Returns the held states that wait for this repository: a replacement of a held announcement gives them a fresh
 /// deadline together with its own.
 fn waiting_states(announcement: &Announcement, facts: &Facts) -> BTreeSet<EventId> {
@@ -287,6 +297,39 @@ mod tests {
         let admission = admit(&announcement_event(1, "r", 2, &[]), scene);
 
         assert!(matches!(admission, Admission::Hold { extend, .. } if extend == BTreeSet::from([state.id])));
+    }
+
+    #[test]
+    fn a_repository_is_new_until_an_announcement_for_this_server_is_served() {
+        let ours = announcement_event(1, "r", 1, &[]);
+        let elsewhere = foreign_announcement_event(1, "r", 1, &[]);
+        let again = announcement_event(1, "r", 2, &[]);
+        for (story, scene, event, is_new) in [
+            ("nobody knows it", Scene::default(), &again, true),
+            ("it waits already", Scene::default().held([ours.clone()]), &again, true),
+            ("it is served", Scene::default().served([ours.clone()]), &again, false),
+            (
+                "it is served for another server",
+                Scene::default().served([elsewhere]),
+                &again,
+                true,
+            ),
+            (
+                "it goes to another server",
+                Scene::default().served([ours.clone()]),
+                &foreign_announcement_event(1, "r", 2, &[]),
+                false,
+            ),
+            (
+                "a state is none",
+                Scene::default(),
+                &state_event(1, "r", 1, REFS),
+                false,
+            ),
+        ] {
+            let git_event = GitEvent::parse(event).unwrap().unwrap();
+            assert_eq!(announces_new_repository(&git_event, &scene.facts()), is_new, "{story}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub enum Refusal {
     #[error("restricted: event must reference an accepted repository or accepted event")]
     Unrelated,
     /// The purgatory is full.
-    #[error("restricted: {0}; try again when some of them have been released or have expired")]
+    #[error("restricted: {limit}; {advice}", limit = .0, advice = .0.advice())]
     Full(Limit),
     /// The purgatory or the relay, which the decision needs, did not answer.
     #[error("error: {0} is not available, try again later")]

@@ -385,6 +385,7 @@ async fn what_was_complete_before_a_loss_is_held_beyond_every_limit(p: Fixture) 
     let complete = state(&author, 99);
     let again = Hold {
         room: Room::Always,
+        is_new_repository: false,
         behind: None,
         ..hold(&complete, LONG)
     };
@@ -1368,6 +1369,7 @@ async fn what_is_more_than_a_page_is_done_whole(p: Fixture) {
         for hold in [mine, foreign] {
             let hold = Hold {
                 room: Room::Always,
+                is_new_repository: false,
                 behind: None,
                 ..hold
             };

@@ -39,6 +39,7 @@ pub(crate) const LIMITS: Limits = Limits {
     bytes_per_author_max: 30_000,
     entries_per_source_max: 5,
     bytes_per_source_max: 50_000,
+    new_repositories_per_day_max: 3,
     entries_per_share_max: 40,
     entries_per_repository_max: 30,
     entries_max: 6,
@@ -284,6 +285,7 @@ pub(crate) fn hold(event: &Event, hold_secs: u64) -> Hold {
         hold_secs,
         extend: BTreeSet::new(),
         room: Room::WithinLimits,
+        is_new_repository: false,
         behind: None,
     }
 }

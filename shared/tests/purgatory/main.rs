@@ -12,6 +12,7 @@ mod failover;
 mod fields;
 mod fixture;
 mod listings;
+mod new_repositories;
 mod on_redis;
 mod operator;
 mod related;

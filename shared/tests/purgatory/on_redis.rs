@@ -924,6 +924,11 @@ async fn fill_fields(fixture: &Fixture, held: &Event, releasing: &Event) {
 
 /// Writes what stands for no event.
 async fn fill_keys_of_the_server(purgatory: &Purgatory) {
+    let hold = Hold {
+        is_new_repository: true,
+        ..hold(&announcement(&Keys::generate(), 1), LONG)
+    };
+    assert_eq!(purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
     purgatory.check_server().await.unwrap();
     let epoch = purgatory.epoch().await.unwrap();
     purgatory.begin_epoch(&epoch).await.unwrap();

@@ -11,12 +11,18 @@ use tests::harness::options::Options;
 use tests::harness::world::World;
 use tests::load::flood::Flood;
 
+/// The flood is to reach the limits on held events, not those on a day.
+const OPTIONS: Options = Options {
+    held: &["--new-repositories-per-source-and-day-max=1000000"],
+    ..Options::DEFAULT
+};
+
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let announcements = arguments.next().map_or(Ok(100_000), |count| count.parse())?;
     let authors = arguments.next().map_or(Ok(1000), |count| count.parse())?;
-    let mut world = World::start(Kind::Strfry, Options::default()).await;
+    let mut world = World::start(Kind::Strfry, OPTIONS).await;
     // What is the default of both programs.
     let flood = Flood {
         announcements,

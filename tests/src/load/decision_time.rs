@@ -301,6 +301,7 @@ async fn hold(purgatory: &Purgatory, event: &Event) {
         hold_secs: 1000,
         extend: [].into(),
         room: Room::Always,
+        is_new_repository: false,
         behind: None,
     };
     purgatory.hold(&hold).await.expect("it is held");

@@ -760,6 +760,7 @@ fn hold(event: Event, names: &[String]) -> Hold {
         hold_secs: 1800,
         extend: BTreeSet::new(),
         room: Room::WithinLimits,
+        is_new_repository: false,
         behind: None,
     }
 }

@@ -272,6 +272,11 @@ impl Growth {
         self.check("held events", most.held, HELD_PER_SOURCE_MAX + HELD_BEFORE_MAX);
         self.check("MiB of staged commits", most.staged_bytes >> 20, STAGED_BYTES_MAX >> 20);
         let kept_max = 2 * sent + DISK_SPARE_BYTES + self.repositories * REPOSITORY_BYTES;
+        self.check(
+            "repositories",
+            self.repositories,
+            NEW_REPOSITORIES_PER_SOURCE_MAX + HONEST_REPOSITORIES_MAX,
+        );
         self.check("MiB of disk, kept", self.disk_kept_kib >> 10, kept_max >> 20);
         self.check("MiB of disk", self.disk_kib >> 10, (kept_max + PASSING_BYTES_MAX) >> 20);
         self.check("file descriptors", self.descriptors, DESCRIPTORS_MAX + 3 * sockets);
@@ -337,6 +342,12 @@ const REDIS_SPARE_BYTES: u64 = 8 << 20;
 
 /// `--held-per-source-max`: an attacker has one address.
 const HELD_PER_SOURCE_MAX: u64 = 10_000;
+
+/// `--new-repositories-per-source-and-day-max`
+const NEW_REPOSITORIES_PER_SOURCE_MAX: u64 = 1_000;
+
+/// What the honest user may make meanwhile.
+const HONEST_REPOSITORIES_MAX: u64 = 8;
 
 /// What the honest user may have there at the same time.
 const HELD_BEFORE_MAX: u64 = 8;

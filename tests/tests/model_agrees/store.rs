@@ -332,6 +332,7 @@ impl<'w> Walk<'w> {
             hold_secs: HOLD_SECS,
             extend: self.world.ids(extend),
             room: Room::WithinLimits,
+            is_new_repository: false,
             behind: None,
         }
     }

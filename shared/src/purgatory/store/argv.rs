@@ -78,6 +78,8 @@ impl Argv {
     /// The event to hold, with the first of those that it extends.
     pub(super) fn hold(self, hold: &Hold, extend: &[EventId]) -> Self {
         let limits = self.limits;
+        let is_in_share = hold.is_new_repository && hold.room == Room::WithinLimits;
+        let new_repositories_max = is_in_share.then_some(limits.new_repositories_per_day_max);
         let limits = match hold.room {
             Room::WithinLimits => [
                 limits.event_bytes_max,
@@ -100,6 +102,7 @@ impl Argv {
             .arg(json(extend))
             .args(limits)
             .arg(json(listed_by(&hold.event)))
+            .arg(new_repositories_max.map(|max| max.to_string()).unwrap_or_default())
             .behind(hold.behind.as_ref())
     }
 

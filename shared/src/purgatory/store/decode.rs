@@ -128,6 +128,7 @@ fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
         "full:author-bytes" => Ok(HoldOutcome::Full(Limit::BytesPerAuthor)),
         "full:source" => Ok(HoldOutcome::Full(Limit::EntriesPerSource)),
         "full:source-bytes" => Ok(HoldOutcome::Full(Limit::BytesPerSource)),
+        "full:new-repositories" => Ok(HoldOutcome::Full(Limit::NewRepositoriesPerSource)),
         "full:coordinate" => Ok(HoldOutcome::Full(Limit::EntriesPerRepository)),
         "full:share" => Ok(HoldOutcome::Full(Limit::EntriesPerShare)),
         "full:entries" => Ok(HoldOutcome::Full(Limit::Entries)),

@@ -7,7 +7,7 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 36] = [
+const SCRIPT_KEYS: [(&str, &str); 37] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
@@ -17,6 +17,7 @@ const SCRIPT_KEYS: [(&str, &str); 36] = [
     ("bytes", "{purgatory}:bytes"),
     ("placeholders", "{purgatory}:placeholders"),
     ("deadlines", "{purgatory}:deadlines"),
+    ("new_repositories", "{purgatory}:new_repositories"),
     ("refusals", "{purgatory}:refusals"),
     ("decisions", "{purgatory}:decisions"),
     ("epoch", EPOCH),
@@ -105,6 +106,10 @@ const SHARE_KEPT_FREE: u64 = 32;
 /// costs a signed announcement.
 const PLACEHOLDERS_KEPT_FREE: u64 = 16;
 
+/// Sources of which is remembered how many new repositories they have announced: beyond it those are forgotten that
+/// have announced the fewest, or longest ago.
+const ANNOUNCING_MAX: usize = 20_000;
+
 /// Related events that wait behind one event: a step that moves that one moves all of
 /// them.
 const BEHIND_MAX: usize = 48;
@@ -168,7 +173,7 @@ pub(super) fn lua_table() -> String {
          cut_bytes_max = {CUT_BYTES_MAX}, coordinates_max = {COORDINATES_MAX}, few_max = {FEW_MAX}, \
          gate_secs = {GATE_SECS}, gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
-         placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, \
+         placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, announcing_max = {ANNOUNCING_MAX}, \
          page_max = {PAGE_MAX}, looks_page_max = {LOOKS_PAGE_MAX}, \
          page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
          behind_max = {BEHIND_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, behind_share_max = {BEHIND_SHARE_MAX}, \

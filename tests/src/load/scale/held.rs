@@ -206,6 +206,7 @@ fn hold(author: &Keys, number: usize) -> Hold {
         hold_secs: HOLD_SECS,
         extend: [].into(),
         room: Room::WithinLimits,
+        is_new_repository: false,
         behind: None,
     }
 }

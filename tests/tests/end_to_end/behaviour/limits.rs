@@ -1,10 +1,13 @@
 //! What may be held and what may go on at the same time, as the operator says.
 
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde_json::json;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
+use tests::clients::nostr::tag;
 use tests::faults::git_wrapper::GitMoment;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
@@ -24,6 +27,7 @@ use crate::fixture::wrap_git;
 
 in_both_worlds!(
     an_author_holds_as_many_events_as_the_operator_says,
+    one_address_announces_so_many_new_repositories_and_goes_on_with_those_it_has,
     a_push_that_waits_too_long_for_its_turn_is_refused,
     websockets_are_as_many_as_the_operator_says,
     websockets_count_for_their_address,
@@ -54,6 +58,37 @@ async fn an_author_holds_as_many_events_as_the_operator_says(kind: Kind) {
     let refused = "restricted: too many events of this author wait for git data";
     assert!(!third.taken && third.message.starts_with(refused), "{third:?}");
     assert_eq!(anothers, held());
+}
+
+/// A stranger.
+const OTHER_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+
+async fn one_address_announces_so_many_new_repositories_and_goes_on_with_those_it_has(kind: Kind) {
+    let options = Options {
+        held: &["--new-repositories-per-source-and-day-max=2"],
+        ..Options::default()
+    };
+    let world = World::start(kind, options).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "first").await;
+    let second = world.announcement(&Repository::new("second"), now(), &[]);
+    assert_eq!(nostr.send(&second).await, held());
+
+    let third = world.announcement(&Repository::new("third"), now(), &[]);
+    let refused = nostr.send(&third).await;
+
+    let text =
+        "restricted: too many new repositories have been announced from this address; announce further ones later";
+    assert!(!refused.taken && refused.message.starts_with(text), "{refused:?}");
+    assert_eq!(nostr.send(&second).await, held(), "it is here already");
+    let renamed = world.announcement(&served.repository, now() + 1, &[tag(&["name", "renamed"])]);
+    assert!(nostr.send(&renamed).await.taken, "it is served already");
+    let commit = served.git.commit("two").await;
+    let state = served.repository.state(now() + 1, &[("refs/heads/main", &commit)]);
+    assert_eq!(nostr.send(&state).await, held());
+    served.git.push(&served.url, &["main"]).await.expect_ok();
+    let mut other = NostrClient::connect_from(OTHER_ADDRESS, &world.authority(), &[]).await;
+    assert_eq!(other.send(&third).await, held(), "it comes from another address");
 }
 
 async fn a_push_that_waits_too_long_for_its_turn_is_refused(kind: Kind) {

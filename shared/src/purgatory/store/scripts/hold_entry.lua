@@ -6,19 +6,22 @@
 --       7 source, 8 hold-secs, 9 what the source counts by, 10 ids to extend (JSON array),
 --       and at most: 11 bytes of the event, 12 entries and 13 bytes per author, 14 entries and 15 bytes per source,
 --       16 entries per coordinate, 17 entries and 18 bytes in all, 19 entries of this author per coordinate,
---       20 pubkeys that an announcement lists as maintainers (JSON array),
---       and of a related event, which has no coordinates: 21 ids that it refers to (JSON array), 22 the last lease when these
---       were looked for, 23 "1": it may come before them, and then has 8 as its deadline
+--       20 pubkeys that an announcement lists as maintainers (JSON array), 21 of an announcement of a repository that is not
+--       served here: how many of these one source may send in a day; otherwise empty,
+--       and of a related event, which has no coordinates: 22 ids that it refers to (JSON array), 23 the last lease when these
+--       were looked for, 24 "1": it may come before them, and then has 8 as its deadline
 -- Returns: { how many of the ids to extend are done, text }, the text being one of
 --          "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:event-bytes" |
---          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:coordinate" | "full:share" |
---          "full:entries" | "full:bytes" | "full:behind" | "absent": what a related event refers to is not here, or may have
+--          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:new-repositories" | "full:coordinate" |
+--          "full:share" | "full:entries" | "full:bytes" | "full:behind" | "absent": what a related event refers to is not here, or may have
 --          left since it was looked for.
 --          All but the first two changed nothing.
 -- Cost: O(coordinates), at most 16, and for each of a page of ids to extend, and of at most 200 pubkeys and the 400 that are
 --       noted of the announcements before; of a related event
 --       O(100 ids), and O(K.after_max) for each of at most K.behind_max that wait behind it.
 -- Errors: OOM (Redis is at maxmemory).
+
+local DAY_MICROS = 24 * 60 * 60 * 1000000
 
 local id = ARGV[1]
 local entry = {
@@ -69,7 +72,7 @@ end
 -- before it. So nothing waits behind what waits behind another event, however long a thread is.
 local firsts, earlier = {}, {}
 if is_related(entry) then
-  local refers_to = cjson.decode(ARGV[21])
+  local refers_to = cjson.decode(ARGV[22])
   for _, other in ipairs(refers_to) do
     local found_other = #firsts + #earlier < K.after_max and find_entry(other)
     if found_other and is_related(found_other) and is_waiting(found_other) then
@@ -79,7 +82,7 @@ if is_related(entry) then
       add_all(firsts, { other })
     end
   end
-  if #firsts == 0 and ARGV[23] == '1' and ARGV[22] == (redis.call('GET', K.leases) or '0') then
+  if #firsts == 0 and ARGV[24] == '1' and ARGV[23] == (redis.call('GET', K.leases) or '0') then
     firsts = refers_to
   end
   if #firsts == 0 then
@@ -239,6 +242,30 @@ local function full_coordinate()
   return nil
 end
 
+-- When the source of a new repository has its whole share of a day again, in microseconds, with this one counted: each takes the
+-- same part of a day. nil: it does not count.
+local whole_share_at
+if ARGV[21] ~= '' then
+  local before = tonumber(redis.call('ZSCORE', K.new_repositories, entry.source_group) or '0')
+  whole_share_at = math.max(before, NOW * 1000000) + math.floor(DAY_MICROS / tonumber(ARGV[21]))
+end
+
+local function full_share()
+  return whole_share_at and whole_share_at > NOW * 1000000 + DAY_MICROS and 'new-repositories' or nil
+end
+
+local function count_in_share()
+  if not whole_share_at then
+    return
+  end
+  redis.call('ZADD', K.new_repositories, decimal(whole_share_at), entry.source_group)
+  local others = redis.call('ZCARD', K.new_repositories) - K.announcing_max
+  if others > 0 then
+    redis.call('ZREMRANGEBYRANK', K.new_repositories, '0', others - 1)
+  end
+  end_not_before(K.new_repositories, decimal(math.ceil(whole_share_at / 1000000)))
+end
+
 local behind = firsts_with_room(entry.author, K.after_max)
 local after = {}
 if is_related(entry) and #behind > 0 then
@@ -257,6 +284,7 @@ local limits = limits_of(entry)
 local same_source = old and old.source_group == entry.source_group
 local reached = full(limits.author, old, ARGV[12], ARGV[13], { 'author', 'author-bytes' })
   or full(limits.source, same_source, ARGV[14], ARGV[15], { 'source', 'source-bytes' })
+  or full_share()
   or full_coordinate()
   or (is_related(entry) and #behind == 0 and 'behind')
   or full({ set = K.entries, sum = K.bytes }, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
@@ -264,6 +292,7 @@ if reached then
   return { 0, 'full:' .. reached }
 end
 
+count_in_share()
 if old then
   remove_entry(old_id, old, false, listed)
 end
