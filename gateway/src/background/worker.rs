@@ -144,29 +144,37 @@ impl Worker {
         while let Some(done) = self.reconciles.try_join_next() {
             self.note(done);
         }
-        self.follow_epoch().await?;
         let purgatory = self.reconciler.loader.purgatory.clone();
+        // A push changes something several times: most often there is nothing of the rest.
+        let pending = purgatory.pending().await?;
+        self.follow_epoch(pending.epoch);
         self.reconciler.publisher.mark_unsettled().await?;
-        match purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await {
-            // One entry that a script cannot read must not keep back all others.
-            Err(error @ PurgatoryError::Script { .. }) => {
-                tracing::error!(error = logged(&error), "cannot mark overdue entries, will try again");
+        if pending.is_overdue {
+            match purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await {
+                // One entry that a script cannot read must not keep back all others.
+                Err(error @ PurgatoryError::Script { .. }) => {
+                    tracing::error!(error = logged(&error), "cannot mark overdue entries, will try again");
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error),
             }
-            Ok(_) => {}
-            Err(error) => return Err(error),
         }
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
         // The list begins with those that rest or run: however many they are, they hide no others.
         let busy = self.resting.len() + self.running.len();
-        for (coordinate, _) in purgatory.dirty(BATCH + busy).await? {
-            self.reconciler.changes.note(&coordinate);
-            self.start(Work::Repository(coordinate));
+        if pending.is_dirty {
+            for (coordinate, _) in purgatory.dirty(BATCH + busy).await? {
+                self.reconciler.changes.note(&coordinate);
+                self.start(Work::Repository(coordinate));
+            }
         }
-        for (coordinate, _) in purgatory.dirty_pull_requests(BATCH + busy).await? {
-            self.start(Work::PullRequests(coordinate));
+        if pending.has_pull_requests {
+            for (coordinate, _) in purgatory.dirty_pull_requests(BATCH + busy).await? {
+                self.start(Work::PullRequests(coordinate));
+            }
         }
-        if self.publishing.is_empty() {
+        if pending.is_due && self.publishing.is_empty() {
             let due = self.reconciler.publisher.take_due(PUBLISHED_AT_ONCE).await?;
             if !due.is_empty() {
                 let reconciler = Arc::clone(&self.reconciler);
@@ -178,14 +186,13 @@ impl Worker {
     }
 
     /// Notices when the purgatory is a different one, or incomplete.
-    async fn follow_epoch(&mut self) -> Result<(), PurgatoryError> {
+    fn follow_epoch(&mut self, found: Epoch) {
         while let Some(recovered) = self.recovery.try_join_next() {
             self.epoch = recovered.ok().flatten().or(self.epoch.take());
         }
         if !self.recovery.is_empty() {
-            return Ok(());
+            return;
         }
-        let found = self.reconciler.loader.purgatory.epoch().await?;
         match loss(self.epoch.as_deref(), &found) {
             Loss::Nothing => {
                 self.recovery_log.end();
@@ -198,7 +205,6 @@ impl Worker {
                     .spawn(async move { try_to_recover(&reconciler, loss, &found, was_known, &log).await });
             }
         }
-        Ok(())
     }
 
     /// Starts some work unless it runs or rests, or the limit of its kind is reached.

@@ -65,6 +65,22 @@ pub struct Epoch {
     pub server: String,
 }
 
+/// What there is to do for a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingWork {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Whether entries or placeholders are past their deadlines, see
+    /// [`mark_overdue`](super::Purgatory::mark_overdue).
+    pub is_overdue: bool,
+    /// Whether coordinates are dirty.
+    pub is_dirty: bool,
+    /// Whether PRs have to be reconciled.
+    pub has_pull_requests: bool,
+    /// Whether the time of releasing entries has come, see [`take_due`](super::Purgatory::take_due).
+    pub is_due: bool,
+}
+
 impl Epoch {
     /// Whether the store has lost everything.
     pub fn is_unknown(&self) -> bool {

@@ -102,6 +102,7 @@ on_both_stores! {
     a_placeholder_is_dropped_only_with_its_commit
     placeholders_have_a_limit
     placeholders_of_one_address_have_a_limit
+    what_is_pending_is_told
     entries_are_read_by_their_ids
     whatever_waits_can_be_marked_dirty_at_once
     what_moves_while_everything_is_marked_dirty_hides_nothing
@@ -1876,6 +1877,56 @@ async fn an_epoch_that_has_begun_goes_on(p: Fixture) {
     assert!(!epoch.is_unknown() && !epoch.is_of_another_server(), "{epoch:?}");
     // Whoever found the same one is told of this one, and begins no other.
     assert_eq!(p.purgatory.begin_epoch(&found).await.unwrap(), name);
+}
+
+async fn what_is_pending_is_told(p: Fixture) {
+    let author = Keys::generate();
+    let pending = async || {
+        let pending = p.purgatory.pending().await.unwrap();
+        assert_eq!(pending.epoch, p.purgatory.epoch().await.unwrap());
+        let kinds = [
+            (pending.is_overdue, "overdue"),
+            (pending.is_dirty, "dirty"),
+            (pending.has_pull_requests, "pull requests"),
+            (pending.is_due, "due"),
+        ];
+        let told = kinds.into_iter().filter_map(|(is_so, kind)| is_so.then_some(kind));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(pending().await, [""; 0]);
+
+    p.purgatory.hold(&hold(&state(&author, 1), LONG)).await.unwrap();
+    assert_eq!(pending().await, ["dirty"]);
+    p.clear_dirty().await;
+    p.look_at_pull_requests().await;
+    assert_eq!(pending().await, [""; 0]);
+
+    let pr = event(&author, 1618, "repo", 1);
+    p.purgatory.hold(&hold(&pr, LONG)).await.unwrap();
+    assert_eq!(pending().await, ["pull requests"]);
+    p.look_at_pull_requests().await;
+
+    let leased = p.purgatory.mark_releasing(&[release(&state(&author, 2))], 0).await;
+    assert_eq!(leased.unwrap().leased.len(), 1);
+    p.clear_dirty().await;
+    assert_eq!(pending().await, ["due"]);
+    p.purgatory.take_due(1, LONG).await.unwrap();
+    assert_eq!(pending().await, [""; 0]);
+
+    let (place, absent) = (coordinate(&author, "repo"), state(&author, 3).id);
+    let placeholder = p.purgatory.put_placeholder(&absent, &place, oid('a'), 0, None);
+    placeholder.await.unwrap();
+    p.look_at_pull_requests().await;
+    assert_eq!(pending().await, ["overdue"]);
+    p.purgatory.mark_overdue(4, LONG).await.unwrap();
+    p.look_at_pull_requests().await;
+    p.clear_dirty().await;
+    assert_eq!(pending().await, [""; 0]);
+
+    p.purgatory.hold(&hold(&state(&author, 5), 0)).await.unwrap();
+    p.clear_dirty().await;
+    p.look_at_pull_requests().await;
+    assert_eq!(pending().await, ["overdue"]);
 }
 
 async fn entries_are_read_by_their_ids(p: Fixture) {

@@ -22,6 +22,8 @@ use crate::purgatory::limits::Limit;
 use crate::purgatory::looks::Look;
 use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
+use crate::purgatory::reading::Epoch;
+use crate::purgatory::reading::PendingWork;
 use crate::purgatory::reading::Reading;
 use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::Lease;
@@ -209,6 +211,19 @@ pub(super) fn listed(
         event_ids: ids.iter().map(event_id).collect::<Result<_, _>>()?,
         placeholders: placeholders.into_iter().map(placeholder).collect::<Result<_, _>>()?,
         next: (next != "0").then_some(next),
+    })
+}
+
+/// Reads the answer of `pending.lua`.
+pub(super) fn pending(
+    (name, server, is_overdue, is_dirty, has_pull_requests, is_due): (String, String, bool, bool, bool, bool),
+) -> Result<PendingWork, Malformed> {
+    Ok(PendingWork {
+        epoch: Epoch { name, server },
+        is_overdue,
+        is_dirty,
+        has_pull_requests,
+        is_due,
     })
 }
 

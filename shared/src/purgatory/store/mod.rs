@@ -54,6 +54,7 @@ use crate::purgatory::looks::Looked;
 use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Epoch;
+use crate::purgatory::reading::PendingWork;
 use crate::purgatory::reading::Reading;
 use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::Lease;
@@ -254,6 +255,10 @@ operations! {
     /// Returns which epoch it is: another one after the store lost anything, or may have.
     pub fn epoch() -> Epoch =
         ("read the epoch", |argv| argv, |(name, server)| Ok(Epoch { name, server }));
+
+    /// Returns which epoch it is, and what there is to do for a gateway.
+    pub fn pending() -> PendingWork =
+        ("read what is pending", |argv| argv, decode::pending);
 
     /// Begins a new epoch in place of `found`, once the loss at its end has been recovered, and returns the name of the
     /// current one: another gateway may have begun it.
