@@ -144,11 +144,16 @@ impl Worker {
         while let Some(done) = self.reconciles.try_join_next() {
             self.note(done);
         }
-        let purgatory = self.reconciler.loader.purgatory.clone();
-        // A push changes something several times: most often there is nothing of the rest.
-        let pending = purgatory.pending().await?;
-        self.follow_epoch(pending.epoch);
+        self.note_recovered();
+        // An epoch that is read while a recovery runs may be the one that the recovery ends.
+        let is_recovering = !self.recovery.is_empty();
         self.reconciler.publisher.mark_unsettled().await?;
+        let purgatory = self.reconciler.loader.purgatory.clone();
+        // A push wakes the worker several times, and most of these times there is one kind of work, or none.
+        let pending = purgatory.pending().await?;
+        if !is_recovering {
+            self.follow_epoch(pending.epoch);
+        }
         if pending.is_overdue {
             match purgatory.mark_overdue(BATCH, OVERDUE_RECHECK_SECS).await {
                 // One entry that a script cannot read must not keep back all others.
@@ -163,13 +168,13 @@ impl Worker {
         self.resting.retain(|_, until| *until > now);
         // The list begins with those that rest or run: however many they are, they hide no others.
         let busy = self.resting.len() + self.running.len();
-        if pending.is_dirty {
+        if pending.is_dirty || pending.is_overdue {
             for (coordinate, _) in purgatory.dirty(BATCH + busy).await? {
                 self.reconciler.changes.note(&coordinate);
                 self.start(Work::Repository(coordinate));
             }
         }
-        if pending.has_pull_requests {
+        if pending.has_pull_requests || pending.is_overdue {
             for (coordinate, _) in purgatory.dirty_pull_requests(BATCH + busy).await? {
                 self.start(Work::PullRequests(coordinate));
             }
@@ -185,14 +190,15 @@ impl Worker {
         Ok(())
     }
 
-    /// Notices when the purgatory is a different one, or incomplete.
-    fn follow_epoch(&mut self, found: Epoch) {
+    /// Notes the epoch that a recovery has begun.
+    fn note_recovered(&mut self) {
         while let Some(recovered) = self.recovery.try_join_next() {
             self.epoch = recovered.ok().flatten().or(self.epoch.take());
         }
-        if !self.recovery.is_empty() {
-            return;
-        }
+    }
+
+    /// Notices when the purgatory is a different one, or incomplete.
+    fn follow_epoch(&mut self, found: Epoch) {
         match loss(self.epoch.as_deref(), &found) {
             Loss::Nothing => {
                 self.recovery_log.end();

@@ -41,8 +41,8 @@ pub struct Limits {
     #[arg(long = "held-bytes-per-source-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_per_source_max).to_string())]
     pub bytes_per_source_max: u64,
-    /// Maximum number of announcements from one source, in a day, of repositories that are not served here: each may
-    /// make a repository on the disk.
+    /// Maximum number of announcements from one source of repositories that are not served here, at once, and as many
+    /// again in each day. Each may make a repository on the disk.
     #[arg(long = "new-repositories-per-source-and-day-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.new_repositories_per_day_max)]
     pub new_repositories_per_day_max: u64,
@@ -88,7 +88,7 @@ impl Limits {
         bytes_per_author_max: 16 << 20,
         entries_per_source_max: 10_000,
         bytes_per_source_max: 64 << 20,
-        // 47 MiB of the disk.
+        // 47 MiB of the disk at once, and in each day.
         new_repositories_per_day_max: 1_000,
         entries_per_share_max: 200,
         entries_per_repository_max: 2_000,

@@ -43,7 +43,7 @@ impl Limit {
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self == Self::NewRepositoriesPerSource {
-            true => "announce further ones later, or tomorrow",
+            true => "announce others in the course of the next day",
             false => "try again when some of them have been released or have expired",
         }
     }

@@ -115,6 +115,21 @@ async fn a_share_comes_back_in_a_day() {
     assert_eq!(offer(&purgatory, source).await, FULL);
 }
 
+/// Redis' clock was a month ahead for a moment.
+#[tokio::test]
+async fn what_was_counted_while_the_clock_was_ahead_keeps_nobody_out() {
+    let fixture = Fixture::redis().await;
+    let server = fixture.server();
+    let ahead = (server.now().await + 30 * DAY_SECS) * 1_000_000;
+    let key = "{purgatory}:new_repositories";
+    let _: u64 = server.ask(&["ZADD", key, &ahead.to_string(), "IP4 192.0.2.1"]).await;
+
+    for _ in 0..LIMITS.new_repositories_per_day_max {
+        assert_eq!(offer(&fixture.purgatory, "IP4 192.0.2.1").await, HoldOutcome::Held);
+    }
+    assert_eq!(offer(&fixture.purgatory, "IP4 192.0.2.1").await, FULL);
+}
+
 /// Who comes from very many addresses makes none forgotten that has announced much.
 #[tokio::test]
 async fn so_many_sources_are_remembered_and_those_longest_that_announced_most() {

@@ -78,8 +78,8 @@ impl Argv {
     /// The event to hold, with the first of those that it extends.
     pub(super) fn hold(self, hold: &Hold, extend: &[EventId]) -> Self {
         let limits = self.limits;
-        let is_in_share = hold.is_new_repository && hold.room == Room::WithinLimits;
-        let new_repositories_max = is_in_share.then_some(limits.new_repositories_per_day_max);
+        let counts_as_new = hold.is_new_repository && hold.room == Room::WithinLimits;
+        let new_repositories_max = counts_as_new.then_some(limits.new_repositories_per_day_max);
         let limits = match hold.room {
             Room::WithinLimits => [
                 limits.event_bytes_max,

@@ -107,7 +107,8 @@ const SHARE_KEPT_FREE: u64 = 32;
 const PLACEHOLDERS_KEPT_FREE: u64 = 16;
 
 /// Sources of which is remembered how many new repositories they have announced: beyond it those are forgotten that
-/// have announced the fewest, or longest ago.
+/// have announced the fewest, or longest ago, and while all have announced more than one, of new ones nothing is
+/// counted: who has so many addresses has their shares anyway.
 const ANNOUNCING_MAX: usize = 20_000;
 
 /// Related events that wait behind one event: a step that moves that one moves all of

@@ -242,28 +242,30 @@ local function full_coordinate()
   return nil
 end
 
--- When the source of a new repository has its whole share of a day again, in microseconds, with this one counted: each takes the
--- same part of a day. nil: it does not count.
-local whole_share_at
+-- Until when the source of a new repository has used its day, in microseconds, with this one counted: each uses the same part of
+-- it. nil: it does not count. What is more than a day ahead was written while the clock was wrong.
+local used_until
 if ARGV[21] ~= '' then
+  local now = NOW * 1000000
   local before = tonumber(redis.call('ZSCORE', K.new_repositories, entry.source_group) or '0')
-  whole_share_at = math.max(before, NOW * 1000000) + math.floor(DAY_MICROS / tonumber(ARGV[21]))
+  before = before > now + DAY_MICROS and 0 or before
+  used_until = math.max(before, now) + math.floor(DAY_MICROS / tonumber(ARGV[21]))
 end
 
-local function full_share()
-  return whole_share_at and whole_share_at > NOW * 1000000 + DAY_MICROS and 'new-repositories' or nil
+local function full_new_repositories()
+  return used_until and used_until > NOW * 1000000 + DAY_MICROS and 'new-repositories' or nil
 end
 
-local function count_in_share()
-  if not whole_share_at then
+local function count_new_repository()
+  if not used_until then
     return
   end
-  redis.call('ZADD', K.new_repositories, decimal(whole_share_at), entry.source_group)
+  redis.call('ZADD', K.new_repositories, decimal(used_until), entry.source_group)
   local others = redis.call('ZCARD', K.new_repositories) - K.announcing_max
   if others > 0 then
     redis.call('ZREMRANGEBYRANK', K.new_repositories, '0', others - 1)
   end
-  end_not_before(K.new_repositories, decimal(math.ceil(whole_share_at / 1000000)))
+  end_not_before(K.new_repositories, decimal(math.ceil(used_until / 1000000)))
 end
 
 local behind = firsts_with_room(entry.author, K.after_max)
@@ -284,7 +286,7 @@ local limits = limits_of(entry)
 local same_source = old and old.source_group == entry.source_group
 local reached = full(limits.author, old, ARGV[12], ARGV[13], { 'author', 'author-bytes' })
   or full(limits.source, same_source, ARGV[14], ARGV[15], { 'source', 'source-bytes' })
-  or full_share()
+  or full_new_repositories()
   or full_coordinate()
   or (is_related(entry) and #behind == 0 and 'behind')
   or full({ set = K.entries, sum = K.bytes }, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
@@ -292,7 +294,7 @@ if reached then
   return { 0, 'full:' .. reached }
 end
 
-count_in_share()
+count_new_repository()
 if old then
   remove_entry(old_id, old, false, listed)
 end

@@ -9,15 +9,15 @@
 -- Cost: O(log n) of what waits.
 -- Errors: none of its own.
 
-local function is_past(set)
+local function count_past(set)
   return #redis.call('ZRANGE', set, '-inf', decimal(NOW), 'BYSCORE', 'LIMIT', 0, 1)
 end
 
 return {
   redis.call('GET', K.epoch) or '',
   run_id(),
-  math.max(is_past(K.deadlines), is_past(K.placeholders), is_past(K.entries)),
+  math.max(count_past(K.deadlines), count_past(K.placeholders), count_past(K.entries)),
   redis.call('EXISTS', K.dirty),
   redis.call('EXISTS', K.dirty_pull_requests),
-  is_past(K.releasing),
+  count_past(K.releasing),
 }
