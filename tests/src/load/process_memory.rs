@@ -1,6 +1,9 @@
 //! What processes take of the memory, as Linux counts it (`proc_pid_status(5)`).
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::harness::wait::within;
@@ -27,6 +30,41 @@ pub fn peak_kib(process_id: u32) -> u64 {
 /// The system does not allow it.
 pub fn forget_peak(process_id: u32) {
     fs::write(format!("/proc/{process_id}/clear_refs"), "5").unwrap();
+}
+
+/// The memory of a process without the pages of files that it maps, which the system takes back when it needs them.
+/// Clones measure the same.
+#[derive(Debug, Clone)]
+pub struct OwnMemory {
+    process_id: u32,
+    /// What was mapped at the last measurement.
+    mapped_kib: Arc<AtomicU64>,
+}
+
+impl OwnMemory {
+    /// Begins to measure.
+    ///
+    /// # Panics
+    /// The process has ended.
+    pub fn new(process_id: u32) -> Self {
+        let own = Self {
+            process_id,
+            mapped_kib: Arc::default(),
+        };
+        own.peak_kib()
+            .unwrap_or_else(|| panic!("process {process_id} has ended"));
+        own
+    }
+
+    /// The most since the last call, in KiB, and what was mapped or given back meanwhile. `None`: the process has
+    /// ended.
+    pub fn peak_kib(&self) -> Option<u64> {
+        let [peak, mapped] = ["VmHWM:", "RssFile:"].map(|name| status_kib(self.process_id, name));
+        let mapped = mapped?;
+        let before = self.mapped_kib.swap(mapped, Ordering::Relaxed);
+        fs::write(format!("/proc/{}/clear_refs", self.process_id), "5").ok()?;
+        Some(peak?.saturating_sub(mapped.min(before)))
+    }
 }
 
 /// Resident memory of the children of a process together, in KiB, and how many they are.

@@ -15,9 +15,8 @@ use redis::aio::MultiplexedConnection;
 use tokio::task::JoinHandle;
 
 use crate::harness::world::World;
-use crate::load::process_memory::forget_peak;
+use crate::load::process_memory::OwnMemory;
 use crate::load::process_memory::running_with_argument;
-use crate::load::process_memory::status_kib;
 use crate::siege::attack::PASSING_BYTES_MAX;
 use crate::siege::attacker::Effort;
 
@@ -25,7 +24,8 @@ use crate::siege::attacker::Effort;
 #[derive(Clone)]
 pub(super) struct Watched {
     gateway: u32,
-    plugin: Option<u32>,
+    gateway_memory: OwnMemory,
+    plugin_memory: Option<OwnMemory>,
     redis: Option<MultiplexedConnection>,
     folder: PathBuf,
 }
@@ -33,6 +33,10 @@ pub(super) struct Watched {
 /// What somebody takes at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sample {
+    /// Of the gateway's own memory since the sample before; 0: it has ended.
+    gateway_kib: u64,
+    /// The same of the plugin.
+    plugin_kib: u64,
     redis_bytes: u64,
     /// What Redis may take for what it holds.
     redis_bytes_max: u64,
@@ -49,8 +53,6 @@ pub(super) struct Sample {
 pub(super) struct Watch {
     watched: Watched,
     before: Sample,
-    gateway_kib: u64,
-    plugin_kib: u64,
     most: Arc<Mutex<Sample>>,
     sampler: JoinHandle<()>,
 }
@@ -85,10 +87,13 @@ impl Watched {
     /// One of them does not run.
     pub(super) async fn new(world: &mut World) -> Self {
         let has_redis = world.redis_port().is_some();
+        // Its `--domain`.
+        let plugin = || running_with_argument("grasp-plugin", &world.authority());
+        let plugin_memory = has_redis.then(|| OwnMemory::new(plugin()));
         Self {
             gateway: world.gateway_id(),
-            // Its `--domain`.
-            plugin: has_redis.then(|| running_with_argument("grasp-plugin", &world.authority())),
+            gateway_memory: OwnMemory::new(world.gateway_id()),
+            plugin_memory,
             redis: match has_redis {
                 true => Some(world.redis().connection().await),
                 false => None,
@@ -102,8 +107,7 @@ impl Watched {
     /// # Panics
     /// The programs do not run.
     pub(super) async fn watch(mut self) -> Watch {
-        forget_peak(self.gateway);
-        self.plugin.inspect(|plugin| forget_peak(*plugin));
+        self.memory_kib();
         self.forget_slow_commands().await;
         let before = self.sample().await;
         let most = Arc::new(Mutex::new(before));
@@ -111,7 +115,7 @@ impl Watched {
             let (mut watched, most) = (self.clone(), Arc::clone(&most));
             async move {
                 loop {
-                    // A peak that is shorter is not seen.
+                    // A peak that is shorter is seen of memory alone.
                     tokio::time::sleep(Duration::from_millis(250)).await;
                     let sample = watched.sample().await;
                     most.lock().unwrap_or_else(PoisonError::into_inner).raise(sample);
@@ -119,16 +123,17 @@ impl Watched {
             }
         });
         Watch {
-            gateway_kib: status_kib(self.gateway, "VmRSS:").unwrap(),
-            plugin_kib: self
-                .plugin
-                .and_then(|plugin| status_kib(plugin, "VmRSS:"))
-                .unwrap_or_default(),
             watched: self,
             before,
             most,
             sampler,
         }
+    }
+
+    /// Returns the memory of gateway and plugin at most since the last call.
+    fn memory_kib(&self) -> [u64; 2] {
+        let plugin_kib = self.plugin_memory.as_ref().and_then(OwnMemory::peak_kib);
+        [self.gateway_memory.peak_kib(), plugin_kib].map(Option::unwrap_or_default)
     }
 
     async fn sample(&mut self) -> Sample {
@@ -141,7 +146,10 @@ impl Watched {
             (bytes, repositories_in(&data.join("repositories")))
         });
         let ([of_repositories, quarantine, staged_bytes], repositories) = disk.await.unwrap_or_default();
+        let [gateway_kib, plugin_kib] = self.memory_kib();
         let mut sample = Sample {
+            gateway_kib,
+            plugin_kib,
             disk_bytes: of_repositories + quarantine,
             repositories,
             staged_bytes,
@@ -198,6 +206,8 @@ impl Sample {
     }
 
     fn raise(&mut self, other: Self) {
+        self.gateway_kib = self.gateway_kib.max(other.gateway_kib);
+        self.plugin_kib = self.plugin_kib.max(other.plugin_kib);
         self.redis_bytes = self.redis_bytes.max(other.redis_bytes);
         self.redis_bytes_max = self.redis_bytes_max.max(other.redis_bytes_max);
         self.held = self.held.max(other.held);
@@ -211,18 +221,13 @@ impl Sample {
 impl Watch {
     /// Ends when an attack has ended, and compares what it took with the bounds.
     pub(super) async fn end(mut self, effort: &Effort) -> Growth {
-        let gateway_peak = status_kib(self.watched.gateway, "VmHWM:");
-        let plugin_peak = self.watched.plugin.map(|plugin| status_kib(plugin, "VmHWM:"));
         let at_rest = self.at_rest().await;
         self.sampler.abort();
         let mut most = *self.most.lock().unwrap_or_else(PoisonError::into_inner);
         most.raise(at_rest);
         let mut growth = Growth {
-            gateway_kib: gateway_peak.unwrap_or_default().saturating_sub(self.gateway_kib),
-            plugin_kib: plugin_peak
-                .flatten()
-                .unwrap_or_default()
-                .saturating_sub(self.plugin_kib),
+            gateway_kib: most.gateway_kib.saturating_sub(self.before.gateway_kib),
+            plugin_kib: most.plugin_kib.saturating_sub(self.before.plugin_kib),
             redis_kib: most.redis_bytes.saturating_sub(self.before.redis_bytes) >> 10,
             redis_micros: self.watched.slowest_micros().await,
             disk_kib: most.disk_bytes.saturating_sub(self.before.disk_bytes) >> 10,
@@ -231,10 +236,10 @@ impl Watch {
             descriptors: most.descriptors.saturating_sub(self.before.descriptors),
             broken: Vec::new(),
         };
-        if gateway_peak.is_none() {
+        if at_rest.gateway_kib == 0 {
             growth.broken.push("the gateway has ended".to_owned());
         }
-        if plugin_peak == Some(None) {
+        if self.before.plugin_kib > 0 && at_rest.plugin_kib == 0 {
             growth.broken.push("the plugin has ended".to_owned());
         }
         growth.compare(&most, effort);
