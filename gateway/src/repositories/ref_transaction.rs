@@ -667,6 +667,34 @@ mod tests {
         assert!(!repository.has_leftovers().await);
     }
 
+    /// A program that waits for the processor between its two files, for longer than a reading takes.
+    #[tokio::test]
+    async fn a_reader_waits_for_who_has_replaced_one_of_two_files() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [one, two] = world.two_commits(&repository).await;
+        let names = ["refs/heads/a", "refs/heads/b"];
+        let created = names.map(|text| update(text, None, Some(one)));
+        apply(&repository, created.to_vec(), Some(names[0])).await.unwrap();
+        let [packed, head, lock] = ["packed-refs", "HEAD", "HEAD.lock"].map(|file| repository.path().join(file));
+        fs::write(&lock, head_content(&name(names[1]))).unwrap();
+        let changed = fs::read_to_string(&packed).unwrap();
+        fs::write(&packed, changed.replace(&one.to_string(), &two.to_string())).unwrap();
+
+        let snapshot = thread::scope(|scope| {
+            let reader = scope.spawn(|| read_refs(repository.path(), None).unwrap().unwrap().snapshot);
+            let began = Instant::now();
+            while !reader.is_finished() && began.elapsed() < Duration::from_millis(200) {
+                thread::yield_now();
+            }
+            fs::rename(&lock, &head).unwrap();
+            reader.join().unwrap()
+        });
+
+        assert!(snapshot.refs.values().all(|oid| *oid == two));
+        assert_eq!(snapshot.head, Head::Symbolic(name(names[1])));
+    }
+
     /// 2,000 refs change in 100 transactions, packed and loose ones by turns, and `HEAD` with them.
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
     async fn a_reader_sees_each_transaction_whole_and_no_ref_is_missing() {

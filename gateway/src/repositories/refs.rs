@@ -16,6 +16,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use shared::git::Namespace;
 use shared::git::Oid;
@@ -109,7 +110,7 @@ pub(crate) struct StampedRefs {
 ///
 /// What tags in `known` point at is not looked up again.
 pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Option<StampedRefs>, ReadError> {
-    let mut readings = 0;
+    let began = Instant::now();
     let RefReading {
         head,
         loose,
@@ -120,8 +121,7 @@ pub(crate) fn read_refs(path: &Path, known: Option<&RefSnapshot>) -> Result<Opti
         let Some(reading) = RefReading::of(path)? else {
             return Ok(None);
         };
-        readings += 1;
-        if readings == READINGS_MAX || reading.is_of_one_moment(path) {
+        if reading.is_of_one_moment(path) || began.elapsed() >= READ_FOR {
             break reading;
         }
         thread::sleep(READ_AGAIN);
@@ -233,10 +233,16 @@ impl RefReading {
     /// (ref_transaction.rs).
     fn is_of_one_moment(&self, path: &Path) -> bool {
         // The lock first: it goes when `HEAD` is replaced.
-        !path.join("HEAD.lock").exists()
+        !is_being_replaced(&path.join("HEAD.lock"))
             && self.stamps.first().is_some_and(Stamp::still_holds)
             && self.loose_stamps.iter().all(Stamp::still_holds)
     }
+}
+
+/// Whether a lock is held by somebody: one that stays was left by a killed git.
+fn is_being_replaced(lock: &Path) -> bool {
+    let made = fs::symlink_metadata(lock).and_then(|lock| lock.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age < READ_FOR))
 }
 
 /// Looks up what each of `unknown` points at if it is a tag.
@@ -295,9 +301,9 @@ fn unless_vanished<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// How often refs are read that change all the while: a transaction replaces files within a millisecond, and a lock
-/// that stays was left by a killed git.
-const READINGS_MAX: usize = 20;
+/// For how long refs are read again that change all the while. A transaction replaces files within a millisecond, but
+/// on a busy machine its thread may have to wait in between.
+const READ_FOR: Duration = Duration::from_secs(1);
 
 const READ_AGAIN: Duration = Duration::from_millis(1);
 

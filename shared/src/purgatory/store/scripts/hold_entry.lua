@@ -7,14 +7,15 @@
 --       and at most: 11 bytes of the event, 12 entries and 13 bytes per author, 14 entries and 15 bytes per source,
 --       16 entries per coordinate, 17 entries and 18 bytes in all, 19 entries of this author per coordinate,
 --       20 pubkeys that an announcement lists as maintainers (JSON array), 21 of an announcement of a repository that is not
---       served here: how many of these one source may send in a day; otherwise empty,
+--       served here: how many of these one source may send at once, and again in each day; otherwise
+--       empty,
 --       and of a related event, which has no coordinates: 22 ids that it refers to (JSON array), 23 the last lease when these
 --       were looked for, 24 "1": it may come before them, and then has 8 as its deadline
 -- Returns: { how many of the ids to extend are done, text }, the text being one of
 --          "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:event-bytes" |
---          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:new-repositories" | "full:coordinate" |
---          "full:share" | "full:entries" | "full:bytes" | "full:behind" | "absent": what a related event refers to is not here, or may have
---          left since it was looked for.
+--          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:new-repositories" |
+--          "full:coordinate" | "full:share" | "full:entries" | "full:bytes" | "full:behind" | "absent": what a related event
+--          refers to is not here, or may have left since it was looked for.
 --          All but the first two changed nothing.
 -- Cost: O(coordinates), at most 16, and for each of a page of ids to extend, and of at most 200 pubkeys and the 400 that are
 --       noted of the announcements before; of a related event
