@@ -14,7 +14,7 @@ use crate::load::measure::median;
 use crate::load::measure::ms;
 use crate::load::publisher::Publisher;
 
-/// What was measured, of one push each into fresh repositories, in turns.
+/// What was measured, of pushes into fresh repositories, in turns.
 #[derive(Debug, Default)]
 pub struct PushTimes {
     /// Until an announcement and a state were answered, one after the other, both together.
@@ -23,12 +23,17 @@ pub struct PushTimes {
     pub into_world: Vec<Duration>,
     /// Into a bare repository on the same disk, by `file://`.
     pub into_file: Vec<Duration>,
+    /// The next commit, into the same repository of the world.
+    pub next_into_world: Vec<Duration>,
+    /// The next commit, by `file://`.
+    pub next_into_file: Vec<Duration>,
     /// Into a world that refuses them: what a client takes by itself to push by HTTP.
     pub refused: Vec<Duration>,
 }
 
 impl PushTimes {
-    /// Pushes one small commit into so many fresh repositories of `world`, and each into a bare one beside.
+    /// Pushes two small commits, one after the other, into so many fresh repositories of `world`, and each into a bare
+    /// one beside.
     ///
     /// # Panics
     /// A push fails, or its events are not served.
@@ -39,14 +44,21 @@ impl PushTimes {
             let git = world.git(&format!("client{number}")).await;
             let commit = git.commit("one").await;
             let bare = bare_repository(world.folder(), &git, number).await;
-            let push = async { git.push(&bare, &["main"]).await.expect_ok() };
-            times.into_file.push(time(push).await);
+            times.into_file.push(time(push_main(&git, &bare)).await);
             let other = Repository::new(&format!("refused{number}"));
             times.refused.push(push_refused(world, &mut nostr, &git, &other).await);
             let repository = Repository::new(&format!("r{number}"));
             let published = push_into_world(world, &mut nostr, &git, &repository, &commit).await;
             times.events.push(published.events.iter().sum());
             times.into_world.push(published.push);
+            let next = git.commit("two").await;
+            times.next_into_file.push(time(push_main(&git, &bare)).await);
+            let state = repository.state(now() + 1, &[("refs/heads/main", &next)]);
+            assert!(nostr.send(&state).await.taken);
+            times
+                .next_into_world
+                .push(time(push_main(&git, &world.url(&repository))).await);
+            assert!(nostr.serves(&state).await);
         }
         times
     }
@@ -129,10 +141,14 @@ pub async fn push_into_world(
         assert!(answer.taken, "{answer:?}");
     }
     let started = Instant::now();
-    git.push(&world.url(repository), &["main"]).await.expect_ok();
+    push_main(git, &world.url(repository)).await;
     let push = started.elapsed();
     assert!(nostr.serves(&state).await);
     PublishTimes { events, push }
+}
+
+async fn push_main(git: &GitClient, url: &str) {
+    git.push(url, &["main"]).await.expect_ok();
 }
 
 async fn time<T>(work: impl Future<Output = T>) -> Duration {

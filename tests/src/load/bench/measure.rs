@@ -81,6 +81,7 @@ impl Measure {
                 let times = PushTimes::measure(&world, *repositories).await;
                 let [into_world, into_file, refused] = times.medians();
                 figures.beside([into_world, into_file]);
+                figures.beside([&times.next_into_world, &times.next_into_file].map(|times| ms(median(times))));
                 figures.beside([refused, into_file]);
                 figures.alone(ms(median(&times.events)));
             }

@@ -87,6 +87,7 @@ fn small_pushes(sizes: &Sizes, (kind, world): NamedWorld) -> Measurement {
         part: Part::Push,
         rows: vec![
             Row::beside(FILE, format!("small push, {world}"), "ms", AtMost(most)),
+            Row::beside(FILE, format!("the next small push, {world}"), "ms", AtMost(most)),
             Row::beside(FILE, format!("one that is refused, {world}"), "ms", Bound::None),
             Row::alone(format!("announcement and state, {world}"), "ms", AtMost(4.0)),
         ],
