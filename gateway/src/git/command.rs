@@ -80,9 +80,8 @@ impl Git {
         }
     }
 
-    /// Limits how many git commands run under locks at the same time: so many that change refs (update-ref), and as
-    /// many that read objects (rev-list, pack-objects). The git processes of pushes and fetches are counted where they
-    /// are started.
+    /// Limits how many git commands run under locks at the same time (rev-list, pack-objects). The git processes of
+    /// pushes and fetches are counted where they are started.
     pub(crate) fn set_commands_max(&self, count: usize) {
         self.permits.set_max(count);
     }
@@ -206,24 +205,5 @@ pub(crate) mod tests {
             assert_eq!(value, empty_tree.output(b"", Duration::from_secs(10)).await.unwrap());
             assert!(git.version() >= GitVersion::MINIMUM);
         }
-    }
-
-    #[tokio::test]
-    async fn who_changes_refs_waits_for_others_that_do_and_no_walk_is_waited_for() {
-        let permits = CommandPermits::new(1);
-        let brief = Duration::from_millis(50);
-        let walk = permits.try_walk("rev-list").unwrap();
-        let permit = permits.wait_to_change_refs(brief).await.unwrap();
-        assert_eq!(permits.in_use(), 2);
-
-        let another_walk = permits.try_walk("pack-objects");
-        let waited = permits.wait_to_change_refs(brief).await;
-        let waits = permits.wait_to_change_refs(Duration::from_secs(60));
-        let (waited_for, ()) = tokio::join!(waits, async { drop(permit) });
-        drop((waited_for.unwrap(), walk));
-
-        assert!(matches!(another_walk, Err(GitError::Busy { .. })), "{another_walk:?}");
-        assert!(matches!(waited, Err(GitError::Busy { .. })), "{waited:?}");
-        assert_eq!(permits.in_use(), 0);
     }
 }

@@ -31,8 +31,8 @@ pub(crate) enum GitError {
         #[source]
         source: io::Error,
     },
-    #[error("git {command} waited for other git commands for more than {} s", waited.as_secs())]
-    Busy { command: String, waited: Duration },
+    #[error("git {command} is not started: as many git commands run under locks as may (--git-commands-max)")]
+    Busy { command: String },
     #[error("git {command} was killed after {} s", deadline.as_secs())]
     Deadline { command: String, deadline: Duration },
     #[error("git {command} printed more than expected")]

@@ -1,60 +1,53 @@
-//! Limits how many git commands run under the locks of repositories at once. git changes a ref in milliseconds, so a
-//! holder of a lock waits for that. For a walk of objects nobody waits under a lock: it is tried again. The git of a
-//! push runs in the slot of its check, and that of a fetch in its own.
-
-use std::time::Duration;
+//! Limits how many git commands run under the locks of repositories at once. Nobody waits for one under a lock: what
+//! finds no permit is tried again. The git of a push runs in the slot of its check, and that of a fetch in its own.
 
 use shared::live::Permits;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use crate::git::error::GitError;
 
 #[derive(Debug, Clone)]
-pub(crate) struct CommandPermits {
-    ref_changes: Permits,
-    walks: Permits,
-}
+pub(crate) struct CommandPermits(Permits);
 
 impl CommandPermits {
-    /// Gives `count` permits of each kind.
     pub(crate) fn new(count: usize) -> Self {
-        Self {
-            ref_changes: Permits::new(count),
-            walks: Permits::new(count),
-        }
+        Self(Permits::new(count))
     }
 
     pub(crate) fn set_max(&self, count: usize) {
-        self.ref_changes.set_max(count);
-        self.walks.set_max(count);
+        self.0.set_max(count);
     }
 
     pub(crate) fn in_use(&self) -> usize {
-        let in_use = |permits: &Permits| permits.max().saturating_sub(permits.free());
-        in_use(&self.ref_changes) + in_use(&self.walks)
+        self.0.max().saturating_sub(self.0.free())
     }
 
-    /// Waits for a permit to change refs, in the order of asking; dropping it gives it to the next one.
-    ///
-    /// # Errors
-    /// [`GitError::Busy`] after `deadline`.
-    pub(crate) async fn wait_to_change_refs(&self, deadline: Duration) -> Result<OwnedSemaphorePermit, GitError> {
-        let permit = timeout(deadline, self.ref_changes.acquire()).await;
-        permit.map_err(|_| GitError::Busy {
-            command: "update-ref".to_owned(),
-            waited: deadline,
-        })
-    }
-
-    /// Takes a permit to read objects under a lock, if one is free.
+    /// Takes a permit to run a git under a lock, if one is free.
     ///
     /// # Errors
     /// [`GitError::Busy`].
-    pub(crate) fn try_walk(&self, subcommand: &str) -> Result<OwnedSemaphorePermit, GitError> {
-        self.walks.acquire_now().ok_or_else(|| GitError::Busy {
+    pub(crate) fn try_take(&self, subcommand: &str) -> Result<OwnedSemaphorePermit, GitError> {
+        self.0.acquire_now().ok_or_else(|| GitError::Busy {
             command: subcommand.to_owned(),
-            waited: Duration::ZERO,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_git_that_finds_no_permit_is_refused_at_once() {
+        let permits = CommandPermits::new(1);
+        let taken = permits.try_take("rev-list").unwrap();
+
+        let another = permits.try_take("pack-objects");
+
+        assert!(matches!(another, Err(GitError::Busy { .. })), "{another:?}");
+        assert_eq!(permits.in_use(), 1);
+        drop(taken);
+        assert_eq!(permits.in_use(), 0);
+        assert!(permits.try_take("pack-objects").is_ok());
     }
 }

@@ -25,11 +25,11 @@ pub(crate) enum RepositoryError {
     NoRepository,
     #[error("a ref has changed meanwhile: {message}")]
     Stale { message: String },
-    /// Another process holds a lock for longer than `core.filesRefLockTimeout`.
+    /// Another process holds a lock on the refs for longer than that is waited for.
     #[error("a ref is locked: {message}")]
     Locked { message: String },
-    /// git will not have the change: a missing object, a branch that is no commit, a name inside another.
-    #[error("git refuses the change: {message}")]
+    /// What git would not have either: a missing object, a branch that is no commit, a name inside another.
+    #[error("the refs cannot be changed so: {message}")]
     Refused { message: String },
     /// A commit or tag needs objects that are not where it comes from, nor where it goes.
     #[error("the objects are incomplete: {message}")]

@@ -431,7 +431,7 @@ impl LockedRepository<'_> {
         if share_objects(&source, &self.repository).await? {
             return Ok(());
         }
-        let _permit = source.store().git().permits().try_walk("pack-objects")?;
+        let _permit = source.store().git().permits().try_take("pack-objects")?;
         let from = [source.object_dir()];
         let needed = Quarantine::copy(&from, &tips, &self.repository, None, self.limits).await?;
         Ok(needed.migrate().await?)

@@ -95,7 +95,7 @@ mod tests {
         }
     }
 
-    /// Every git but `update-ref` fails from now on.
+    /// Every git that reads objects fails from now on.
     fn fail_reading(world: &World) {
         let commands = ["rev-list", "pack-objects", "index-pack"].join(" \"*|*\" ");
         world.fail_git(&commands, "exit 9");

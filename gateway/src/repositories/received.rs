@@ -101,7 +101,7 @@ impl Received {
             return Ok(self.declared.unwrap_or(self.whole));
         }
         let tips: Vec<Oid> = tips.iter().copied().collect();
-        let _permit = self.whole.store().git().permits().try_walk("pack-objects")?;
+        let _permit = self.whole.store().git().permits().try_take("pack-objects")?;
         let (have, kept) = (self.whole.repository(), self.kept.as_ref());
         Quarantine::copy(&self.whole.readable(), &tips, have, kept, limits).await
     }

@@ -1,10 +1,9 @@
 //! Changing the refs of one repository: all of them or none, each only from the value it is expected to have.
 //!
-//! Several refs, and `HEAD`, change by one `packed-refs` that takes the place of the other: one file, whatever their
-//! number, no process, and no reader that sees some of them changed and others not. Loose refs are taken into it first,
-//! at the values that they have. One ref alone is written by `git update-ref --stdin` as a file of its own, because
-//! `packed-refs` is as long as there are refs; gix checks neither directory conflicts nor syncs (docs/facts/git-http.md
-//! 1).
+//! Refs change by one `packed-refs` that takes the place of the other: one file, whatever their number, no process, and
+//! no reader that sees some of them changed and others not. Loose refs, which only a git of the operator's writes, are
+//! taken into it first, at the values that they have. gix checks neither directory conflicts nor syncs
+//! (docs/facts/git-http.md 1).
 //!
 //! `HEAD` is replaced after `packed-refs`, and is locked from before that: a reader that finds the lock reads again. A
 //! crash in between leaves it as it was. Who aligns refs compares and finishes.
@@ -27,7 +26,7 @@ use shared::git::RefName;
 use shared::git::RefUpdate;
 use shared::rules::PushedState;
 
-use crate::git::error::GitError;
+use crate::repositories::creation::is_repository;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
@@ -62,6 +61,40 @@ impl RefTransaction {
             head: state.head.clone(),
         }
     }
+
+    fn apply_at(&self, repository: &Path) -> Result<(), RepositoryError> {
+        if !is_repository(repository) {
+            return Err(RepositoryError::NoRepository);
+        }
+        let packed_path = repository.join("packed-refs");
+        let lock = LockFile::make(&repository.join("packed-refs.lock"))?;
+        let current = read_refs(repository, None)?.ok_or(RepositoryError::NoRepository)?;
+        let objects = Objects::open(&[repository.join("objects")])?;
+        let before = packed(&current, &objects)?;
+        let after = changed(&before, &self.updates, &objects)?;
+        take_in_loose(repository, &packed_path, &before, &current.loose)?;
+        let is_changed = after != before;
+        if is_changed {
+            lock.write(&after.render())?;
+        }
+        let is_new = |target: &&RefName| current.snapshot.head != Head::Symbolic((*target).clone());
+        let head_lock = match self.head.as_ref().filter(is_new) {
+            Some(target) => {
+                let beside = LockFile::make(&repository.join("HEAD.new"))?;
+                beside.write(&head_content(target))?;
+                Some(beside.become_lock(&repository.join("HEAD.lock"))?)
+            }
+            None => None,
+        };
+        if is_changed {
+            lock.put_in_place(&packed_path)?;
+        }
+        if let Some(head_lock) = head_lock {
+            head_lock.put_in_place(&repository.join("HEAD"))?;
+        }
+        sync(&[repository.to_owned()])?;
+        Ok(())
+    }
 }
 
 impl Repository {
@@ -70,13 +103,8 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError`]; then no ref has changed, unless the disk failed between `packed-refs` and `HEAD`.
     pub(super) async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
-        let (path, many) = (self.path().to_owned(), transaction.clone());
-        let applied = in_background(move || apply_packed(&path, &many));
-        let applied = match applied.await {
-            Ok(Applied::Whole) => Ok(()),
-            Ok(Applied::LeftToGit(update)) => self.update_ref(&update).await,
-            Err(error) => Err(error),
-        };
+        let (path, transaction) = (self.path().to_owned(), transaction.clone());
+        let applied = in_background(move || transaction.apply_at(&path)).await;
         self.forget_refs();
         applied
     }
@@ -87,20 +115,6 @@ impl Repository {
         let read = in_background(move || read_refs(&path, None)).await?;
         let loose = read.map_or(0, |read| read.loose.len());
         Ok(if loose >= LOOSE_MAX { loose } else { 0 })
-    }
-
-    async fn update_ref(&self, update: &RefUpdate) -> Result<(), RepositoryError> {
-        let git = self.store().git();
-        let _permit = git.permits().wait_to_change_refs(DEADLINE).await?;
-        git.invoke("update-ref")
-            .repository(self.path())
-            .arg("--no-deref")
-            .arg("--stdin")
-            .arg("-z")
-            .output(&script(update), DEADLINE)
-            .await
-            .map(drop)
-            .map_err(refused)
     }
 }
 
@@ -121,54 +135,6 @@ pub(super) fn lay_out_refs(laid_out: &Path, transaction: &RefTransaction) -> Res
         fs::write(&file, content).map_err(failed("write", &file))?;
     }
     Ok(())
-}
-
-enum Applied {
-    Whole,
-    /// It is one ref, which git writes as a file of its own.
-    LeftToGit(RefUpdate),
-}
-
-/// Applies a transaction by a new `packed-refs`, unless it is of one ref.
-fn apply_packed(repository: &Path, transaction: &RefTransaction) -> Result<Applied, RepositoryError> {
-    let read = || read_refs(repository, None)?.ok_or(RepositoryError::NoRepository);
-    let current = read()?;
-    let head = transaction.head.as_ref();
-    let head = head.filter(|target| current.snapshot.head != Head::Symbolic((*target).clone()));
-    if let ([update], None) = (&transaction.updates[..], head)
-        && !current.snapshot.refs.is_empty()
-        && current.loose.len() < LOOSE_MAX
-    {
-        return Ok(Applied::LeftToGit(update.clone()));
-    }
-    let packed_path = repository.join("packed-refs");
-    let lock = LockFile::make(&repository.join("packed-refs.lock"))?;
-    // An operator's git may have changed the refs since they were read, before the lock.
-    let current = read()?;
-    let objects = Objects::open(&[repository.join("objects")])?;
-    let before = packed(&current, &objects)?;
-    let after = changed(&before, &transaction.updates, &objects)?;
-    take_in_loose(repository, &packed_path, &before, &current.loose)?;
-    let is_changed = after != before;
-    if is_changed {
-        lock.write(&after.render())?;
-    }
-    let head_lock = match head {
-        Some(target) => {
-            let beside = LockFile::make(&repository.join("HEAD.new"))?;
-            beside.write(&head_content(target))?;
-            Some(beside.become_lock(&repository.join("HEAD.lock"))?)
-        }
-        None => None,
-    };
-    if is_changed {
-        lock.put_in_place(&packed_path)?;
-    }
-    if let Some(head_lock) = head_lock {
-        head_lock.put_in_place(&repository.join("HEAD"))?;
-    }
-    sync(&[repository.to_owned()])?;
-    Ok(Applied::Whole)
 }
 
 /// Returns the refs as `packed-refs` would hold all of them.
@@ -365,43 +331,13 @@ fn refusal(name: &RefName, reason: &str) -> RepositoryError {
     }
 }
 
-/// Writes the input of `git update-ref --stdin -z` (its manual).
-fn script(RefUpdate { name, old, new }: &RefUpdate) -> Vec<u8> {
-    let line = match (old, new) {
-        (Some(old), Some(new)) if old == new => format!("verify {name}\0{old}\0"),
-        (Some(old), Some(new)) => format!("update {name}\0{new}\0{old}\0"),
-        (None, Some(new)) => format!("create {name}\0{new}\0"),
-        (Some(old), None) => format!("delete {name}\0{old}\0"),
-        (None, None) => format!("verify {name}\0{}\0", "0".repeat(2 * Oid::LEN)),
-    };
-    line.into_bytes()
-}
-
-/// Reads from git's message what kind of refusal it was (git `refs/files-backend.c`).
-fn refused(error: GitError) -> RepositoryError {
-    let GitError::Failed { message, .. } = error else {
-        return error.into();
-    };
-    let says = |text: &str| message.contains(text);
-    if says("but expected") || says("reference already exists") || says("unable to resolve reference") {
-        RepositoryError::Stale { message }
-    } else if says("nable to create") && says("File exists") {
-        RepositoryError::Locked { message }
-    } else {
-        RepositoryError::Refused { message }
-    }
-}
-
-/// Refs in files of their own, each of which every reader opens: with so many, all are packed.
+/// Refs in files of their own, each of which every reader opens: with so many, all are packed without another change.
 const LOOSE_MAX: usize = 64;
 
 /// For as long an operator's git that packs refs is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
-
-/// Locks are waited for 3 s (refs) and 5 s (packed-refs), see serving.gitconfig; the rest is syncing.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -538,11 +474,11 @@ mod tests {
                 ];
             }
             let updates: Vec<RefUpdate> = refs.iter().map(|(text, oid)| update(text, None, Some(*oid))).collect();
-            apply(&ours, updates.clone(), Some("refs/heads/main")).await.unwrap();
-            let script: Vec<u8> = updates.iter().flat_map(script).collect();
-            world
-                .git(&gits, &["update-ref", "--no-deref", "--stdin", "-z"], &script)
-                .await;
+            apply(&ours, updates, Some("refs/heads/main")).await.unwrap();
+            let script: String = (refs.iter())
+                .map(|(name, oid)| format!("create {name} {oid}\n"))
+                .collect();
+            world.git(&gits, &["update-ref", "--stdin"], script.as_bytes()).await;
             world
                 .git(&gits, &["symbolic-ref", "HEAD", "refs/heads/main"], b"")
                 .await;
@@ -575,7 +511,10 @@ mod tests {
         assert_eq!(repository.clear_stale_locks().await, 1);
         apply(&repository, created, None).await.unwrap();
 
-        // A git that was killed while it took a ref out of `packed-refs` leaves this beside its lock.
+        // A git that was killed while it packed refs leaves this beside its lock.
+        world
+            .git(&repository, &["update-ref", "refs/heads/loose", &one.to_string()], b"")
+            .await;
         fs::write(repository.path().join("packed-refs.new"), "").unwrap();
         let deleted = vec![update("refs/heads/a", Some(one), None)];
         let locked = apply(&repository, deleted.clone(), None).await;
@@ -586,24 +525,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refs_that_come_one_by_one_are_packed_when_there_are_many() {
+    async fn no_ref_that_comes_alone_gets_a_file_of_its_own_and_no_git_is_needed() {
         for world in World::of_every_git().await {
             let repository = world.repository("a");
             let [one, two] = world.two_commits(&repository).await;
-            let loose = || fs::read_dir(repository.path().join("refs/nostr")).map_or(0, Iterator::count);
-            apply(&repository, vec![update("refs/heads/a", None, Some(one))], None)
+            let of = |number: usize, old, new| update(&format!("refs/nostr/{number:064x}"), old, new);
+            world
+                .git(&repository, &["update-ref", "refs/heads/b/c", &one.to_string()], b"")
+                .await;
+            world.fail_git("update-ref", "exit 9");
+            for number in 0..3 {
+                apply(&repository, vec![of(number, None, Some(one))], None)
+                    .await
+                    .unwrap();
+            }
+
+            apply(&repository, vec![of(0, Some(one), Some(two))], None)
                 .await
                 .unwrap();
-            let of = |number| update(&format!("refs/nostr/{number:064x}"), None, Some(two));
-            for number in 0..LOOSE_MAX {
-                apply(&repository, vec![of(number)], None).await.unwrap();
-            }
-            assert_eq!(loose(), LOOSE_MAX);
+            apply(&repository, vec![of(1, Some(one), None)], None).await.unwrap();
+            let within = apply(&repository, vec![update("refs/heads/b", None, Some(two))], None).await;
 
-            apply(&repository, vec![of(LOOSE_MAX)], None).await.unwrap();
-
-            assert_eq!(loose(), 0);
-            assert_eq!(repository.refs().await.unwrap().unwrap().refs.len(), LOOSE_MAX + 2);
+            assert!(matches!(within, Err(RepositoryError::Refused { .. })), "{within:?}");
+            let read = read_refs(repository.path(), None).unwrap().unwrap();
+            assert_eq!(read.loose, BTreeSet::new());
+            let others = |number: usize| name(&format!("refs/nostr/{number:064x}"));
+            let expected = [(name("refs/heads/b/c"), one), (others(0), two), (others(2), one)];
+            assert_eq!(read.snapshot.refs, expected.into());
+            world.git(&repository, &["fsck", "--strict"], b"").await;
         }
     }
 
@@ -695,7 +644,7 @@ mod tests {
         assert_eq!(snapshot.head, Head::Symbolic(name(names[1])));
     }
 
-    /// 2,000 refs change in 100 transactions, packed and loose ones by turns, and `HEAD` with them.
+    /// 2,000 refs change in 100 transactions, and `HEAD` with them; one is made loose by an operator's git each time.
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
     async fn a_reader_sees_each_transaction_whole_and_no_ref_is_missing() {
         let world = World::new().await;
@@ -730,10 +679,10 @@ mod tests {
                 tokio::runtime::Handle::current().block_on(async {
                     for round in 0..100 {
                         let (from, to) = (round % 2, (round + 1) % 2);
-                        let loose =
-                            |new: usize| vec![update(&branches[19], Some(commits[1 - new]), Some(commits[new]))];
-                        apply(&repository, loose(to), None).await.unwrap();
-                        apply(&repository, loose(from), None).await.unwrap();
+                        for of in [to, from] {
+                            let set = ["update-ref", &branches[19], &commits[of].to_string()];
+                            world.git(&repository, &set, b"").await;
+                        }
                         apply(&repository, all(Some(from), to), Some(heads[to])).await.unwrap();
                     }
                 });

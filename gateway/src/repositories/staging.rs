@@ -200,7 +200,7 @@ pub(super) async fn check_complete(
 ) -> Result<(), RepositoryError> {
     let revs = repository.revisions_lacking(tips, None).await?;
     let git = repository.store().git();
-    let _permit = git.permits().try_walk("rev-list")?;
+    let _permit = git.permits().try_take("rev-list")?;
     let checked = git
         .invoke("rev-list")
         .repository(repository.path())

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod frames;
 pub mod git_wrapper;
+pub mod held_refs;
 pub mod slow_line;
 pub mod small_disk;
 pub mod tcp_proxy;

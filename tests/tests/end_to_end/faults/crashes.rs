@@ -1,8 +1,6 @@
 //! The gateway goes and comes back; what was answered OK is still there. These need a Redis, so they run in the strfry
 //! world only.
 
-use std::time::Duration;
-
 use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
 use shared::nip34;
@@ -10,21 +8,18 @@ use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
-use tests::faults::git_wrapper::GitMoment;
+use tests::faults::held_refs::HeldRefs;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
-use tests::harness::process::signal;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
-use tokio::time::timeout;
 
 use crate::fixture::Served;
 use crate::fixture::Waiting;
 use crate::fixture::field;
 use crate::fixture::held;
 use crate::fixture::redis;
-use crate::fixture::wrap_git;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_gateway_goes_on_where_it_was() {
@@ -206,41 +201,33 @@ async fn a_commit_that_came_before_a_crash_is_found_by_its_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_the_objects_of_a_pr_and_its_ref_costs_no_ref() {
     let mut world = World::start(Kind::Strfry, Options::default()).await;
-    let wrapper = wrap_git(&mut world).await;
-    let first = Served::new(&world, &mut world.nostr().await, "r").await;
-    let second = Repository {
-        owner: first.repository.owner.clone(),
-        identifier: "s".to_owned(),
-    };
+    let mut nostr = world.nostr().await;
+    let first = Served::new(&world, &mut nostr, "r").await;
+    let second = Served::new(&world, &mut nostr, "s").await;
     let offered = first.git.commit("offer").await;
     let tags = [
         tag(&["a", &first.repository.coordinate().to_string()]),
-        tag(&["a", &second.coordinate().to_string()]),
+        tag(&["a", &second.repository.coordinate().to_string()]),
         tag(&["c", &offered]),
     ];
     let event = sign(&Keys::generate(), nip34::PULL_REQUEST, now(), &tags);
     let name = format!("refs/nostr/{}", event.id);
     let refspec = format!("{offered}:{name}");
+    let url = world.url(&second.repository);
     let mut direct = NostrClient::connect(&world.relay_url()).await;
     assert_eq!(direct.send(&event).await, held());
     first.git.push(&first.url, &[&refspec]).await.expect_ok();
     assert!(direct.serves(&event).await, "by its first repository");
-    assert_eq!(direct.send(&world.announcement(&second, now(), &[])).await, held());
-    let url = world.url(&second);
-    first.git.push(&url, &[&refspec]).await.expect_ok();
-    let state = second.state(now(), &[("refs/heads/main", &first.commit)]);
-    assert_eq!(direct.send(&state).await, held());
 
-    // The first refs of a repository are written without git.
-    let main = format!("{}:refs/heads/main", first.commit);
-    let push = async { first.git.push(&url, &[&main]).await };
+    let refs = HeldRefs::of(&world.repository_dir(&second.repository));
+    let push = async { first.git.push(&url, &[&refspec]).await };
     let pull_the_plug = async {
-        let setting = timeout(Duration::from_secs(60), wrapper.run_of("update-ref", GitMoment::Before));
-        let setting = setting.await.expect("the ref is set");
+        refs.objects_are_in().await;
         world.kill_gateway().await;
-        signal("KILL", &format!("-{}", setting.pid));
     };
-    tokio::join!(push, pull_the_plug);
+    let (said, ()) = tokio::join!(push, pull_the_plug);
+    assert!(!said.ok, "{}", said.stderr);
+    drop(refs);
     world.start_gateway().await;
 
     eventually("the second repository has the ref too", async || {

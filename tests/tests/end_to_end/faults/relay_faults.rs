@@ -10,10 +10,12 @@ use nostr::event::Event;
 use nostr::key::Keys;
 use redis::aio::MultiplexedConnection;
 use tests::clients::git::Said;
+use tests::clients::http;
 use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
+use tests::clients::slow::EMPTY_PACK;
 use tests::faults::frames::Wire;
 use tests::faults::tcp_proxy::Moment;
 use tests::faults::tcp_proxy::TcpProxy;
@@ -112,6 +114,53 @@ async fn left(redis: &mut MultiplexedConnection, index: &str) -> Vec<String> {
         .query_async(redis)
         .await
         .unwrap()
+}
+
+/// The refs were set and the events not yet released: a push from before found everything in place, was answered ok at
+/// once, and its event could not be queried.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_finds_everything_in_place_waits_for_who_put_it_there() {
+    let mut behind = Behind::start().await;
+    let Behind {
+        world,
+        proxy,
+        served,
+        second,
+        ..
+    } = &behind;
+    let line = format!("{} {second} refs/heads/main\0 report-status", served.commit);
+    let body = [format!("{:04x}{line}0000", line.len() + 4).as_bytes(), EMPTY_PACK].concat();
+    let head = format!(
+        "POST {}/git-receive-pack HTTP/1.1\r\ncontent-type: application/x-git-receive-pack-request\r\n\
+         content-length: {}\r\n",
+        wire::path::repository_path(&served.repository.coordinate()),
+        body.len()
+    );
+    let decided = || world.gateway_log().matches("push decided").count();
+    let later = async {
+        let stopped = proxy.stop_at(0, Moment::BeforeCommand).await.unwrap();
+        let (decided_before, authority) = (decided(), world.authority());
+        let answer = http::request(&authority, &head, &body);
+        tokio::pin!(answer);
+        let goes_on = async {
+            eventually("it is decided", async || decided() > decided_before).await;
+            // Who did not wait would have been answered by the end of this.
+            served.refs().await
+        };
+        tokio::select! {
+            biased;
+            answer = &mut answer => panic!("not served yet: {}", String::from_utf8_lossy(&answer.bytes)),
+            refs = goes_on => assert_eq!(refs, main_at(second)),
+        }
+        stopped.then(Then::GoOn);
+        answer.await
+    };
+
+    let (said, answer) = tokio::join!(behind.push(), later);
+
+    let answer = String::from_utf8_lossy(&answer.bytes).into_owned();
+    assert!(said.ok && answer.contains("ok refs/heads/main"), "{said:?} {answer}");
+    behind.assert_pushed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

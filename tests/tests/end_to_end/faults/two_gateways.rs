@@ -14,6 +14,7 @@ use tests::clients::nostr::now;
 use tests::faults::frames::Wire;
 use tests::faults::git_wrapper::GitMoment;
 use tests::faults::git_wrapper::GitWrapper;
+use tests::faults::held_refs::HeldRefs;
 use tests::faults::tcp_proxy::Moment;
 use tests::faults::tcp_proxy::TcpProxy;
 use tests::faults::tcp_proxy::Then;
@@ -219,6 +220,8 @@ async fn what_is_pushed_through_one_is_soon_read_from_the_other_however_many_rea
 enum Death {
     /// Before or after a run of git.
     Git(&'static str, GitMoment),
+    /// Behind the objects, before the refs.
+    BeforeRefs,
     /// At the first event that it publishes.
     Event(Moment),
 }
@@ -230,8 +233,7 @@ async fn where_one_gateway_dies_in_a_push_the_other_goes_on() {
     let served = Served::new(&two.world, &mut two.other.nostr().await, "r").await;
     let deaths = [
         (Death::Git("index-pack", GitMoment::After), false),
-        (Death::Git("update-ref", GitMoment::Before), true),
-        (Death::Git("update-ref", GitMoment::After), true),
+        (Death::BeforeRefs, true),
         (Death::Event(Moment::BeforeCommand), true),
         (Death::Event(Moment::AfterCommand), true),
         (Death::Event(Moment::BeforeAnswer), true),
@@ -278,8 +280,18 @@ async fn push_and_die(world: &World, served: &Served, pusher: &Pusher, death: De
     };
     let mut dying = world.another_gateway(&detour).await;
     let url = dying.url(&served.repository);
+    let held = match death {
+        Death::BeforeRefs => Some(HeldRefs::of(&world.repository_dir(&served.repository))),
+        Death::Git(..) | Death::Event(_) => None,
+    };
     let dies = async {
         match death {
+            Death::BeforeRefs => {
+                let held = held.unwrap();
+                held.objects_are_in().await;
+                dying.kill().await;
+                drop(held);
+            }
             Death::Git(subcommand, moment) => {
                 let run = wrapper.run_of(subcommand, moment).await;
                 dying.kill().await;
