@@ -34,7 +34,10 @@ pub(super) struct Namesakes {
     hosted: Vec<Option<RepositoryIndex>>,
     /// The states of each author.
     states: Vec<Vec<StateIndex>>,
-    named_in: OnceLock<NamedIn>,
+    /// The hosted repositories of which each key is a confirmed maintainer.
+    confirmed_in: OnceLock<Vec<Vec<RepositoryIndex>>>,
+    /// The hosted repositories that name each key in whatever way, but its own.
+    named_in: OnceLock<Vec<Vec<RepositoryIndex>>>,
 }
 
 /// The listings, and the sets of maintainers that follow from them, resolved on demand.
@@ -42,15 +45,6 @@ pub(super) struct Namesakes {
 struct Circles {
     listings: Listings,
     members: Vec<OnceLock<Members>>,
-}
-
-/// The hosted repositories that name each key.
-#[derive(Debug, Clone)]
-struct NamedIn {
-    /// As a confirmed maintainer.
-    confirmed: Vec<Vec<RepositoryIndex>>,
-    /// In whatever way, other repositories than the key's own.
-    at_all: Vec<Vec<RepositoryIndex>>,
 }
 
 /// Which announcements count for the maintainers of a repository.
@@ -108,6 +102,7 @@ impl Namesakes {
             awake: known.awake.as_ref().map(|awake| Circles::of(&keys, awake)),
             hosted: keys.iter().map(|key| known.hosted.get(key).copied()).collect(),
             states: keys.iter().map(places_of).collect(),
+            confirmed_in: OnceLock::new(),
             named_in: OnceLock::new(),
             identifier,
             mode,
@@ -214,37 +209,46 @@ impl Namesakes {
     /// Returns the positions, in order, of the hosted repositories of which a key is a confirmed maintainer. Resolves
     /// the sets of all of them at the first call: for decisions about all of them.
     pub(super) fn all_confirming(&self, key: &PublicKey) -> &[RepositoryIndex] {
+        let confirmed = |owner| &self.current.members(owner, self.mode).confirmed;
+        let init = || self.hosted_by_key(|owner| confirmed(owner).iter().copied());
         let number = self.number(key);
-        number.map_or(&[], |number| &self.named_in().confirmed[number])
+        number.map_or(&[], |number| &self.confirmed_in.get_or_init(init)[number])
     }
 
     /// Returns the places of the other hosted repositories that name a key, confirmed or not; see
     /// [`Self::all_confirming`].
     pub(super) fn all_naming(&self, key: &PublicKey) -> &[RepositoryIndex] {
+        let named = |owner| {
+            let members = self.current.members(owner, self.mode);
+            let listed = self.current.listings.listed(owner);
+            let named = members.confirmed.iter().chain(&members.invited).chain(listed);
+            named.copied().filter(move |key| *key != owner)
+        };
         let number = self.number(key);
-        number.map_or(&[], |number| &self.named_in().at_all[number])
+        number.map_or(&[], |number| {
+            &self.named_in.get_or_init(|| self.hosted_by_key(named))[number]
+        })
     }
 
-    fn named_in(&self) -> &NamedIn {
-        self.named_in.get_or_init(|| {
-            let nobody = || vec![Vec::new(); self.keys.len()];
-            let (mut confirmed, mut at_all) = (nobody(), nobody());
-            let hosted = self.hosted.iter().enumerate();
-            for (owner, place) in hosted.filter_map(|(owner, place)| Some((owner, (*place)?))) {
-                let members = self.current.members(owner, self.mode);
-                let listed = self.current.listings.listed(owner);
-                let named = members.confirmed.iter().chain(&members.invited).chain(listed);
-                for key in named.filter(|key| **key != owner) {
-                    let places: &mut Vec<RepositoryIndex> = &mut at_all[*key];
-                    if places.last() != Some(&place) {
-                        places.push(place);
-                    }
-                }
-                for key in &members.confirmed {
-                    confirmed[*key].push(place);
+    /// Returns for each key the places of the hosted repositories for whose owners it is among `keys`, in order.
+    fn hosted_by_key<I: Iterator<Item = usize>>(&self, keys: impl Fn(usize) -> I) -> Vec<Vec<RepositoryIndex>> {
+        let hosted = || {
+            let owners = self.hosted.iter().enumerate();
+            owners.filter_map(|(owner, place)| Some((owner, (*place)?)))
+        };
+        // Counted first: hundreds of lists that grow place by place take longer than all the rest.
+        let mut counts = vec![0; self.keys.len()];
+        for (owner, _) in hosted() {
+            keys(owner).for_each(|key| counts[key] += 1);
+        }
+        let mut by_key: Vec<Vec<RepositoryIndex>> = counts.into_iter().map(Vec::with_capacity).collect();
+        for (owner, place) in hosted() {
+            for key in keys(owner) {
+                if by_key[key].last() != Some(&place) {
+                    by_key[key].push(place);
                 }
             }
-            NamedIn { confirmed, at_all }
-        })
+        }
+        by_key
     }
 }
