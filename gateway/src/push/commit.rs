@@ -100,7 +100,7 @@ pub(super) async fn commit(
             }
         }
         if !is_done {
-            // Its refs may be set all the same, when git died behind its work.
+            // Its refs may be set all the same, when something else could not be changed behind them.
             decision.notes.push(RELEASED_LATER.to_owned());
         }
         match reconciled {

@@ -452,8 +452,8 @@ impl LockedRepository<'_> {
         Ok(in_background(move || sync_place(&path)).await?)
     }
 
-    /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it is one that a
-    /// killed git left.
+    /// Changes refs, in a repository that is made if need be. Under the lock, every lock file in it that stays was left
+    /// by a killed program.
     async fn apply(&self, transaction: &RefTransaction) -> Result<(), RepositoryError> {
         self.repository.store().touched().note(self.repository.coordinate());
         match self.repository.apply(transaction).await {

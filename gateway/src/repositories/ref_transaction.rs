@@ -1,9 +1,9 @@
 //! Changing the refs of one repository: all of them or none, each only from the value it is expected to have.
 //!
 //! Refs change by one `packed-refs` that takes the place of the other: one file, whatever their number, no process, and
-//! no reader that sees some of them changed and others not. Loose refs, which only a git of the operator's writes, are
-//! taken into it first, at the values that they have. gix checks neither directory conflicts nor syncs
-//! (docs/facts/git-http.md 1).
+//! no reader that sees some of them changed and others not. Loose refs are taken into it first, at the values that they
+//! have: a git of the operator's or an earlier version has written them. gix checks neither directory conflicts nor
+//! syncs (docs/facts/git-http.md 1).
 //!
 //! `HEAD` is replaced after `packed-refs`, and is locked from before that: a reader that finds the lock reads again. A
 //! crash in between leaves it as it was. Who aligns refs compares and finishes.
@@ -237,20 +237,20 @@ fn take_in_loose(
     // Durable before the files go.
     sync(&[repository.to_owned()])?;
     let root = repository.join("refs");
+    let mut dirs = BTreeSet::new();
     for name in loose {
         let path = repository.join(name.as_str());
         let content = fs::read_to_string(&path).map_err(failed("read", &path))?;
         // An operator's git may have changed it just now.
         if packed.refs.get(name).map(Oid::to_string).as_deref() == Some(content.trim_end()) {
             fs::remove_file(&path).map_err(failed("remove", &path))?;
-            for dir in path.ancestors().skip(1).take_while(|dir| *dir != root) {
-                if fs::remove_dir(dir).is_err() {
-                    break;
-                }
-            }
+            let is_left = |dir: &&Path| *dir == root || fs::remove_dir(dir).is_err();
+            dirs.extend(path.ancestors().skip(1).find(is_left).map(Path::to_owned));
         }
     }
-    Ok(())
+    // One that came back would hide the packed ref.
+    let left: Vec<PathBuf> = dirs.into_iter().filter(|dir| dir.is_dir()).collect();
+    Ok(sync(&left)?)
 }
 
 /// A file that shows that another file is being changed, until it replaces that one. It is removed on drop: otherwise
