@@ -64,7 +64,6 @@ async fn the_ref_of_one_that_was_set_while_another_could_not_be_goes_with_its_ev
     let mut nostr = world.nostr().await;
     let served = Served::new(&world, &mut nostr, "r").await;
     let refs = world.repository_dir(&served.repository).join("refs/nostr");
-    std::fs::create_dir_all(&refs).unwrap();
     let (commit, author) = (served.git.commit("offered").await, Keys::generate());
     let [a, b] = [1, 2].map(|number| {
         let tags = [
@@ -77,8 +76,10 @@ async fn the_ref_of_one_that_was_set_while_another_could_not_be_goes_with_its_ev
     for event in [&set, &not_set] {
         assert_eq!(nostr.send(event).await, held());
     }
-    // As a git that was killed leaves it.
-    std::fs::write(refs.join(format!("{}.lock", not_set.id)), "").unwrap();
+    // No ref has the name of a directory of another one.
+    let within = refs.join(not_set.id.to_string());
+    std::fs::create_dir_all(&within).unwrap();
+    std::fs::write(within.join("another"), format!("{}\n", served.commit)).unwrap();
 
     let refspecs = [&set, &not_set].map(|event| format!("{commit}:refs/nostr/{}", event.id));
     let refspecs = refspecs.each_ref().map(String::as_str);

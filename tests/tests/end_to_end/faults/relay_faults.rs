@@ -52,7 +52,11 @@ struct Behind {
 
 impl Behind {
     async fn start() -> Self {
-        let mut world = World::start(Kind::Strfry, OPTIONS).await;
+        Self::start_with(OPTIONS).await
+    }
+
+    async fn start_with(options: Options) -> Self {
+        let mut world = World::start(Kind::Strfry, options).await;
         let served = Served::new(&world, &mut world.nostr().await, "r").await;
         let proxy = TcpProxy::start(world.relay_port(), Wire::WebSocket).await;
         let detour = Detour {
@@ -120,14 +124,8 @@ async fn left(redis: &mut MultiplexedConnection, index: &str) -> Vec<String> {
 /// once, and its event could not be queried.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_finds_everything_in_place_waits_for_who_put_it_there() {
-    let mut behind = Behind::start().await;
-    let Behind {
-        world,
-        proxy,
-        served,
-        second,
-        ..
-    } = &behind;
+    let mut behind = Behind::start_with(Options::DEFAULT).await;
+    let (world, proxy, served, second) = (&behind.world, &behind.proxy, &behind.served, &behind.second);
     let line = format!("{} {second} refs/heads/main\0 report-status", served.commit);
     let body = [format!("{:04x}{line}0000", line.len() + 4).as_bytes(), EMPTY_PACK].concat();
     let head = format!(
