@@ -229,7 +229,7 @@ impl RefReading {
     }
 
     /// Whether the refs that were read first are still valid now that `packed-refs` was read. A transaction removes
-    /// loose refs before it replaces `packed-refs`, and keeps `HEAD` locked while it replaces both
+    /// loose refs before `packed-refs` gets other values, and keeps `HEAD` locked while it replaces both
     /// (ref_transaction.rs).
     fn is_of_one_moment(&self, path: &Path) -> bool {
         // The lock first: it goes when `HEAD` is replaced.
