@@ -12,6 +12,7 @@ use tests::harness::process::free_port;
 use tests::harness::process::program;
 use tests::harness::process::shell;
 use tests::harness::redis::RedisSetup;
+use tests::harness::redis::connect;
 use tests::harness::repository::Repository;
 use tests::harness::reverse_proxy::Proxy;
 use tests::harness::reverse_proxy::Site;
@@ -52,8 +53,7 @@ async fn all_is_well_behind(proxy: Proxy) {
 
 async fn redis<T: redis::FromRedisValue>(world: &World, command: &[&str]) -> T {
     let url = format!("redis://127.0.0.1:{}", world.redis_port().unwrap());
-    let client = redis::Client::open(url).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = connect(&url).await.unwrap();
     let mut asked = redis::cmd(command[0]);
     asked.arg(&command[1..]);
     asked.query_async(&mut connection).await.unwrap()

@@ -17,6 +17,7 @@ use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::harness::options::Options;
 use tests::harness::process::free_port;
+use tests::harness::redis::connect;
 use tests::harness::repository::Repository;
 use tests::harness::reverse_proxy::Proxy;
 use tests::harness::reverse_proxy::Site;
@@ -265,9 +266,5 @@ async fn field(redis: &mut MultiplexedConnection, event_id: &str, name: &str) ->
 
 async fn redis(site: &Site) -> MultiplexedConnection {
     let url = format!("redis://127.0.0.1:{}", site.world.redis_port().unwrap());
-    redis::Client::open(url)
-        .unwrap()
-        .get_multiplexed_async_connection()
-        .await
-        .unwrap()
+    connect(&url).await.unwrap()
 }

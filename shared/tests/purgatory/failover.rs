@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::fixture::*;
 use crate::server::topology_place;
+use tests::harness::redis::connect;
 use tests::harness::redis_topology::Mode;
 use tests::harness::redis_topology::Topology;
 
@@ -52,8 +53,7 @@ async fn what_was_promised_is_held_after_a_failover(mode: Mode) {
         promises.ask_for_one(&purgatory).await;
     }
     let successor = topology.successor().await;
-    let client = redis::Client::open(format!("redis://127.0.0.1:{successor}")).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = connect(&format!("redis://127.0.0.1:{successor}")).await.unwrap();
     for event in &promises.kept {
         let key = format!("{{purgatory}}:entry:{}", event.id);
         let status: Option<String> = cmd("HGET")

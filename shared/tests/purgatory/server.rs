@@ -14,6 +14,7 @@ use redis::cmd;
 use shared::purgatory::RedisPlace;
 use tempfile::TempDir;
 use tests::harness::process::redis_program;
+use tests::harness::redis::connect;
 use tests::harness::redis_topology::Mode;
 use tests::harness::redis_topology::Topology;
 
@@ -114,8 +115,7 @@ impl RedisServer {
 
     /// Opens a connection of the test's own.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(self.url()).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        connect(&self.url()).await.unwrap()
     }
 
     /// Runs one command, written as for redis-cli.

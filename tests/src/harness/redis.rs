@@ -4,8 +4,11 @@
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use redis::AsyncConnectionConfig;
 use redis::FromRedisValue;
+use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -204,8 +207,7 @@ impl RedisServer {
     /// # Panics
     /// It does not answer.
     pub async fn connection(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        connect(&format!("redis://127.0.0.1:{}", self.port)).await.unwrap()
     }
 
     /// Runs one command, written as for redis-cli.
@@ -217,6 +219,19 @@ impl RedisServer {
         asked.arg(&command[1..]);
         asked.query_async(&mut self.connection().await).await.unwrap()
     }
+}
+
+/// Opens a connection of a test's own, on which a busy machine has as long for an answer as for everything else. Those
+/// that `redis` opens by itself give up after half a second.
+///
+/// # Errors
+/// Nothing is reached there, or it refuses.
+pub async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    let client = redis::Client::open(url)?;
+    client.get_multiplexed_async_connection_with_config(&config).await
 }
 
 async fn start(folder: &Path, port: u16, clock: Option<&MovableClock>) -> Process {
@@ -253,6 +268,9 @@ pub fn arguments(folder: &Path, port: u16) -> Vec<String> {
 }
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
+
+/// What one answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where it keeps what it has, below its folder.
 const DATA: &str = "redis";

@@ -15,6 +15,7 @@ use redis::RedisResult;
 use redis::cmd;
 
 use crate::harness::process::redis_program;
+use crate::harness::redis::connect;
 
 /// How several servers are one Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,8 +300,7 @@ impl Node {
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = connect(&format!("redis://127.0.0.1:{}", self.port)).await?;
         let mut asked = cmd(command[0]);
         asked.arg(&command[1..]);
         asked.query_async(&mut connection).await

@@ -16,7 +16,6 @@ use nostr::event::Tag;
 use nostr::key::Keys;
 use nostr::key::PublicKey;
 use nostr::types::Timestamp;
-use redis::AsyncConnectionConfig;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use shared::nip01::Deletion;
@@ -40,6 +39,7 @@ use shared::purgatory::Settlement;
 use tempfile::TempDir;
 
 use crate::harness::redis::RedisServer;
+use crate::harness::redis::connect;
 
 /// Longest time that Redis may stand still for one script, in microseconds.
 pub const SCRIPT_MICROS_MAX: u64 = 5_000;
@@ -154,7 +154,7 @@ impl Bench {
     async fn start(name: &'static str) -> Result<Self, PurgatoryError> {
         let folder = TempDir::new().unwrap();
         let server = RedisServer::start(folder.path(), false).await;
-        let mut connection = patient_connection(&server).await;
+        let mut connection = connect(&server.url()).await.unwrap();
         // A disk is no part of what a script costs.
         for (setting, value) in [
             ("appendfsync", "no"),
@@ -701,16 +701,6 @@ impl Bench {
         self.purgatory.delete(&deletion).await?;
         Ok(())
     }
-}
-
-/// Opens a connection on which a long answer is waited for.
-async fn patient_connection(server: &RedisServer) -> MultiplexedConnection {
-    let client = redis::Client::open(server.url()).unwrap();
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
-    client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
-        .unwrap()
 }
 
 /// Returns the time of a row of the slow log, if it is of a script.

@@ -29,6 +29,7 @@ use crate::clients::git::GitClient;
 use crate::clients::nostr::NoAnswer;
 use crate::clients::nostr::NostrClient;
 use crate::clients::nostr::now;
+use crate::harness::redis::connect;
 
 /// Whoever compares.
 pub(super) struct Checker {
@@ -253,8 +254,7 @@ impl Checker {
     }
 
     pub(super) async fn redis(&self) -> Result<MultiplexedConnection, CheckError> {
-        let client = redis::Client::open(self.places.redis_url.as_str())?;
-        Ok(client.get_multiplexed_async_connection().await?)
+        Ok(connect(&self.places.redis_url).await?)
     }
 }
 

@@ -12,6 +12,7 @@ use tests::clients::nostr::now;
 pub(crate) use tests::faults::git_wrapper::wrap_git;
 use tests::harness::options::Options;
 use tests::harness::redis::RedisSetup;
+use tests::harness::redis::connect;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
@@ -134,11 +135,7 @@ impl Served {
 /// Connects to the Redis of a world.
 pub(crate) async fn redis(world: &World) -> MultiplexedConnection {
     let url = format!("redis://127.0.0.1:{}", world.redis_port().unwrap());
-    redis::Client::open(url)
-        .unwrap()
-        .get_multiplexed_async_connection()
-        .await
-        .unwrap()
+    connect(&url).await.unwrap()
 }
 
 /// Returns a field of a held event.

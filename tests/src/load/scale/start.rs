@@ -21,6 +21,7 @@ use crate::clients::nostr::now;
 use crate::harness::options::Kind;
 use crate::harness::options::Options;
 use crate::harness::redis::RedisServer;
+use crate::harness::redis::connect;
 use crate::harness::repository::Repository;
 use crate::harness::strfry::strfry_binary;
 use crate::harness::world::World;
@@ -155,9 +156,9 @@ impl Watched {
     fn start(redis: &RedisServer) -> Self {
         let (longest_micros, most_dirty) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (longest, most) = (Arc::clone(&longest_micros), Arc::clone(&most_dirty));
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", redis.port())).unwrap();
+        let url = format!("redis://127.0.0.1:{}", redis.port());
         let task = tokio::spawn(async move {
-            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            let mut connection = connect(&url).await.unwrap();
             loop {
                 let asked = Instant::now();
                 let () = redis::cmd("PING").exec_async(&mut connection).await.unwrap();

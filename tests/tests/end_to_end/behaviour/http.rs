@@ -10,6 +10,7 @@ use tests::clients::slow::EMPTY_PACK;
 use tests::clients::slow::pull_request;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
+use tests::harness::redis::connect;
 use tests::harness::repository::Repository;
 use tests::harness::world::World;
 use tokio::io::AsyncWriteExt;
@@ -338,8 +339,7 @@ async fn a_client_behind_no_trusted_proxy_claims_nothing(kind: Kind) {
     assert_eq!(nostr.send(&announcement).await, held());
 
     if let Some(redis_port) = world.redis_port() {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{redis_port}")).unwrap();
-        let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+        let mut redis = connect(&format!("redis://127.0.0.1:{redis_port}")).await.unwrap();
         let mut source = redis::cmd("HGET");
         source.arg(format!("{{purgatory}}:entry:{}", announcement.id.to_hex()));
         let source: String = source.arg("source").query_async(&mut redis).await.unwrap();

@@ -9,6 +9,7 @@ use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
+use tests::harness::redis::connect;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::wait::within;
@@ -97,8 +98,7 @@ async fn waiting_keys(world: &World) -> Vec<String> {
     let Some(port) = world.redis_port() else {
         return Vec::new();
     };
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = connect(&format!("redis://127.0.0.1:{port}")).await.unwrap();
     redis::cmd("KEYS")
         .arg("{purgatory}:entry:*")
         .query_async(&mut connection)

@@ -9,6 +9,7 @@ use tests::clients::nostr::now;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
 use tests::harness::redis::RedisSetup;
+use tests::harness::redis::connect;
 use tests::harness::redis_topology::Mode;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
@@ -63,8 +64,7 @@ async fn what_was_promised_is_held_after_a_failover(mode: Mode) {
     let clone = world.clone(&served.repository, "clone").await.expect("reads go on");
     assert_eq!(clone.rev_parse("HEAD").await, served.commit);
     let successor = world.redis().topology().successor().await;
-    let client = redis::Client::open(format!("redis://127.0.0.1:{successor}")).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = connect(&format!("redis://127.0.0.1:{successor}")).await.unwrap();
     for event in &promised {
         let key = format!("{{purgatory}}:entry:{}", event.id);
         let status: Option<String> = cmd("HGET")
