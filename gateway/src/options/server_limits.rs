@@ -75,8 +75,8 @@ pub(crate) struct ServerLimits {
     /// quarters of it, its answers are made for each request.
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(CACHE_BYTES_MAX))]
     pub(crate) read_cache_bytes_max: ByteCount,
-    /// Maximum number of git commands under the locks of repositories at the same time. They read objects, and are
-    /// tried again where there are more.
+    /// Maximum number of git commands under the locks of repositories at the same time. They read objects;
+    /// where there are more, what needs one is refused or tried again.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = GIT_COMMANDS_MAX)]
     pub(crate) git_commands_max: usize,
     /// Maximum bytes of the pack of one push.

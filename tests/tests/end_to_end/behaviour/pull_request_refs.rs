@@ -83,7 +83,9 @@ async fn the_ref_of_one_that_was_set_while_another_could_not_be_goes_with_its_ev
 
     let refspecs = [&set, &not_set].map(|event| format!("{commit}:refs/nostr/{}", event.id));
     let refspecs = refspecs.each_ref().map(String::as_str);
-    served.git.push(&served.url, &refspecs).await;
+    let pushed = served.git.push(&served.url, &refspecs).await;
+    let said = "stored; the events will be released as soon as possible";
+    assert!(pushed.ok && pushed.stderr.contains(said), "{pushed:?}");
     eventually("one is served", async || nostr.serves(&set).await).await;
     assert!(has_ref(&served, &set).await && !has_ref(&served, &not_set).await);
 
