@@ -12,7 +12,7 @@ use tests::harness::process::free_port;
 use tests::harness::process::program;
 use tests::harness::process::shell;
 use tests::harness::redis::RedisSetup;
-use tests::harness::redis::connect;
+use tests::harness::redis_connection::connect;
 use tests::harness::repository::Repository;
 use tests::harness::reverse_proxy::Proxy;
 use tests::harness::reverse_proxy::Site;

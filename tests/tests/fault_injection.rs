@@ -63,7 +63,7 @@ async fn a_script_is_stopped_at_each_moment_and_cut_or_not() {
 
 async fn connect(port: u16) -> redis::aio::MultiplexedConnection {
     let url = format!("redis://127.0.0.1:{port}/?protocol=resp3");
-    tests::harness::redis::connect(&url).await.unwrap()
+    tests::harness::redis_connection::connect(&url).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use tests::clients::nostr::NostrClient;
 use tests::clients::nostr::now;
 use tests::harness::options::Options;
 use tests::harness::process::free_port;
-use tests::harness::redis::connect;
+use tests::harness::redis_connection::connect;
 use tests::harness::repository::Repository;
 use tests::harness::reverse_proxy::Proxy;
 use tests::harness::reverse_proxy::Site;

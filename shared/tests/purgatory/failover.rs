@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::fixture::*;
 use crate::server::topology_place;
-use tests::harness::redis::connect;
+use tests::harness::redis_connection::connect;
 use tests::harness::redis_topology::Mode;
 use tests::harness::redis_topology::Topology;
 

@@ -14,7 +14,7 @@ use redis::cmd;
 use shared::purgatory::RedisPlace;
 use tempfile::TempDir;
 use tests::harness::process::redis_program;
-use tests::harness::redis::connect;
+use tests::harness::redis_connection::connect;
 use tests::harness::redis_topology::Mode;
 use tests::harness::redis_topology::Topology;
 

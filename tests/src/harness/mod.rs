@@ -7,6 +7,7 @@ pub mod options;
 pub mod plugin_host;
 pub mod process;
 pub mod redis;
+pub mod redis_connection;
 pub mod redis_topology;
 mod relay;
 pub mod repository;

@@ -4,11 +4,8 @@
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use redis::AsyncConnectionConfig;
 use redis::FromRedisValue;
-use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -20,6 +17,7 @@ use crate::faults::tcp_proxy::TcpProxy;
 use crate::harness::process::Process;
 use crate::harness::process::free_port;
 use crate::harness::process::redis_program;
+use crate::harness::redis_connection::connect;
 use crate::harness::redis_topology::Mode;
 use crate::harness::redis_topology::Topology;
 use crate::harness::wait::eventually;
@@ -221,19 +219,6 @@ impl RedisServer {
     }
 }
 
-/// Opens a connection of a test's own, on which a busy machine has as long for an answer as for everything else. Those
-/// that `redis` opens by itself give up after half a second.
-///
-/// # Errors
-/// Nothing is reached there, or it refuses.
-pub async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE));
-    let client = redis::Client::open(url)?;
-    client.get_multiplexed_async_connection_with_config(&config).await
-}
-
 async fn start(folder: &Path, port: u16, clock: Option<&MovableClock>) -> Process {
     let log = folder.join("redis.log");
     let environment = clock.map(MovableClock::environment).unwrap_or_default();
@@ -268,9 +253,6 @@ pub fn arguments(folder: &Path, port: u16) -> Vec<String> {
 }
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../strfry-config/redis.conf");
-
-/// What one answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where it keeps what it has, below its folder.
 const DATA: &str = "redis";

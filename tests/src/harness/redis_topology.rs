@@ -15,7 +15,7 @@ use redis::RedisResult;
 use redis::cmd;
 
 use crate::harness::process::redis_program;
-use crate::harness::redis::connect;
+use crate::harness::redis_connection::connect;
 
 /// How several servers are one Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

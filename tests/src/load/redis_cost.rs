@@ -39,7 +39,7 @@ use shared::purgatory::Settlement;
 use tempfile::TempDir;
 
 use crate::harness::redis::RedisServer;
-use crate::harness::redis::connect;
+use crate::harness::redis_connection::connect;
 
 /// Longest time that Redis may stand still for one script, in microseconds.
 pub const SCRIPT_MICROS_MAX: u64 = 5_000;

@@ -29,7 +29,7 @@ use crate::clients::git::GitClient;
 use crate::clients::nostr::NoAnswer;
 use crate::clients::nostr::NostrClient;
 use crate::clients::nostr::now;
-use crate::harness::redis::connect;
+use crate::harness::redis_connection::connect;
 
 /// Whoever compares.
 pub(super) struct Checker {

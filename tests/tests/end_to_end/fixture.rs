@@ -12,7 +12,7 @@ use tests::clients::nostr::now;
 pub(crate) use tests::faults::git_wrapper::wrap_git;
 use tests::harness::options::Options;
 use tests::harness::redis::RedisSetup;
-use tests::harness::redis::connect;
+use tests::harness::redis_connection::connect;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;

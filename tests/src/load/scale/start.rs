@@ -21,7 +21,7 @@ use crate::clients::nostr::now;
 use crate::harness::options::Kind;
 use crate::harness::options::Options;
 use crate::harness::redis::RedisServer;
-use crate::harness::redis::connect;
+use crate::harness::redis_connection::connect;
 use crate::harness::repository::Repository;
 use crate::harness::strfry::strfry_binary;
 use crate::harness::world::World;

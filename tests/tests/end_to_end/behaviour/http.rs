@@ -10,7 +10,7 @@ use tests::clients::slow::EMPTY_PACK;
 use tests::clients::slow::pull_request;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
-use tests::harness::redis::connect;
+use tests::harness::redis_connection::connect;
 use tests::harness::repository::Repository;
 use tests::harness::world::World;
 use tokio::io::AsyncWriteExt;

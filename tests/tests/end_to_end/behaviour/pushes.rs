@@ -9,7 +9,7 @@ use tests::clients::nostr::sign;
 use tests::clients::nostr::tag;
 use tests::harness::options::Kind;
 use tests::harness::options::Options;
-use tests::harness::redis::connect;
+use tests::harness::redis_connection::connect;
 use tests::harness::repository::Repository;
 use tests::harness::wait::eventually;
 use tests::harness::wait::within;
