@@ -1791,7 +1791,7 @@ async fn what_is_served_while_its_author_vanishes_hides_nothing(p: Fixture) {
     let mut vanished = 0;
 
     while !cursor.0.is_empty() {
-        let (page, index, read) = p
+        let (page, index, read, _) = p
             .purgatory
             .vanish_page(&author.public_key(), LONG, &cursor)
             .await

@@ -16,6 +16,10 @@ on_both_stores! {
     what_merely_was_held_lists_nobody_when_it_has_ended
     what_sleeps_or_is_served_lists
     a_replacement_lists_whom_it_lists
+    as_many_as_an_announcement_may_list_are_noted_and_replaced
+    whom_a_program_that_died_has_not_noted_is_noted_when_the_announcement_comes_again
+    of_many_nobody_is_left_when_the_announcement_has_ended
+    what_another_announcement_lists_stays_when_the_rest_of_one_is_taken_off
     whom_an_announcement_lists_counts_for_the_limits
     what_an_index_has_of_earlier_versions_is_taken_off_whole
 }
@@ -189,6 +193,99 @@ async fn a_replacement_lists_whom_it_lists(p: Fixture) {
     assert_eq!(noted(&p, &owner, &keys).await, (vec![false, true, true], 2));
 }
 
+fn always(announcement: &Event) -> Hold {
+    Hold {
+        room: Room::Always,
+        ..hold(announcement, LONG)
+    }
+}
+
+/// More than one call notes.
+async fn as_many_as_an_announcement_may_list_are_noted_and_replaced(p: Fixture) {
+    let owner = Keys::generate();
+    let all: Vec<Keys> = (0..300).map(|_| Keys::generate()).collect();
+    let all: Vec<&Keys> = all.iter().collect();
+    for (created_at, listed) in [(1, 0..200), (2, 100..300), (3, 299..300)] {
+        let announcement = listing(&owner, created_at, &all[listed.clone()]);
+        assert_eq!(
+            p.purgatory.hold(&always(&announcement)).await.unwrap(),
+            HoldOutcome::Held
+        );
+
+        let expected = (0..all.len()).map(|place| listed.contains(&place)).collect();
+        assert_eq!(noted(&p, &owner, &all).await, (expected, listed.len()), "{created_at}");
+    }
+}
+
+async fn whom_a_program_that_died_has_not_noted_is_noted_when_the_announcement_comes_again(p: Fixture) {
+    let owner = Keys::generate();
+    let all: Vec<Keys> = (0..150).map(|_| Keys::generate()).collect();
+    let all: Vec<&Keys> = all.iter().collect();
+    let announcement = listing(&owner, 1, &all);
+    p.purgatory.hold(&always(&announcement)).await.unwrap();
+    let few = Listing::new(
+        &BTreeSet::new(),
+        &all[..10].iter().map(|key| key.public_key()).collect(),
+    );
+    p.purgatory
+        .note_listings(&coordinate(&owner, "repo"), &few)
+        .await
+        .unwrap();
+    assert_eq!(noted(&p, &owner, &all).await.1, 10);
+
+    let again = p.purgatory.hold(&always(&announcement)).await.unwrap();
+
+    assert_eq!(again, HoldOutcome::AlreadyHeld(EntryStatus::Held));
+    assert_eq!(noted(&p, &owner, &all).await, (vec![true; 150], 150));
+}
+
+/// What its author ends leaves at once: no gateway may be there. Of the rest, the gateway finds the mark.
+async fn of_many_nobody_is_left_when_the_announcement_has_ended(p: Fixture) {
+    let all: Vec<Keys> = (0..200).map(|_| Keys::generate()).collect();
+    let all: Vec<&Keys> = all.iter().collect();
+    for way in ["end", "expire", "delete", "delete its address", "vanish", "drop"] {
+        let owner = Keys::generate();
+        let at = coordinate(&owner, "repo");
+        let announcement = listing(&owner, 1, &all);
+        let overdue = Hold {
+            hold_secs: 0,
+            ..always(&announcement)
+        };
+        assert_eq!(p.purgatory.hold(&overdue).await.unwrap(), HoldOutcome::Held);
+        let read = p.purgatory.dirty_number(&at).await.unwrap().unwrap();
+        assert!(p.purgatory.clear_dirty(&at, read).await.unwrap());
+
+        end(&p, &announcement, way).await;
+
+        let left = noted(&p, &owner, &all).await.1;
+        let is_the_authors = ["delete", "delete its address", "vanish"].contains(&way);
+        assert_eq!(left == 0, is_the_authors, "{way}: {left}");
+        assert!(p.purgatory.dirty_number(&at).await.unwrap().is_some(), "{way}");
+    }
+}
+
+/// Between two pages of what an announcement has listed, another one may come.
+async fn what_another_announcement_lists_stays_when_the_rest_of_one_is_taken_off(p: Fixture) {
+    let owner = Keys::generate();
+    let all: Vec<Keys> = (0..200).map(|_| Keys::generate()).collect();
+    let all: Vec<&Keys> = all.iter().collect();
+    let first = listing(&owner, 1, &all);
+    p.purgatory.hold(&always(&first)).await.unwrap();
+    let mut cursor = ("author".to_owned(), "0".to_owned());
+    let mut left = Vec::new();
+    while left.is_empty() {
+        let page = p.purgatory.vanish_page(&owner.public_key(), LONG, &cursor).await;
+        let (_, index, read, listing) = page.unwrap();
+        (cursor, left) = ((index, read), listing);
+    }
+
+    let second = listing(&owner, 2, &all[..40]);
+    p.purgatory.hold(&always(&second)).await.unwrap();
+    p.purgatory.unlist(left).await.unwrap();
+
+    assert_eq!(noted(&p, &owner, &all[..40]).await.0, vec![true; 40]);
+}
+
 async fn whom_an_announcement_lists_counts_for_the_limits(p: Fixture) {
     let owner = Keys::generate();
     let listed: Vec<_> = (0..10).map(|_| Keys::generate().public_key()).collect();
@@ -214,11 +311,10 @@ async fn what_an_index_has_of_earlier_versions_is_taken_off_whole(p: Fixture) {
     for created_at in 1..=5 {
         let listed: Vec<Keys> = (0..150).map(|_| Keys::generate()).collect();
         let announcement = listing(&owner, created_at, &listed.iter().collect::<Vec<_>>());
-        let held = Hold {
-            room: Room::Always,
-            ..hold(&announcement, LONG)
-        };
-        assert_eq!(p.purgatory.hold(&held).await.unwrap(), HoldOutcome::Held);
+        assert_eq!(
+            p.purgatory.hold(&always(&announcement)).await.unwrap(),
+            HoldOutcome::Held
+        );
         let marked = p.purgatory.mark_releasing(&[release(&announcement)], LONG).await;
         assert_eq!(marked.unwrap().leased.len(), 1);
         all += listed.len();

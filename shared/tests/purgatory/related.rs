@@ -272,7 +272,7 @@ async fn a_thread_that_was_sent_from_its_end_is_one_level_deep(p: Fixture) {
         assert_eq!(entry.waiting_for, format!("event {}", pr.id));
         count += 1;
     }
-    assert_eq!(count, 32);
+    assert_eq!(count, 24);
 
     let last = Hold {
         room: Room::Always,
@@ -437,8 +437,8 @@ async fn related_events_have_limits(p: Fixture) {
     while let more @ 1.. = fill(&Keys::generate()).await {
         strangers += more;
     }
-    assert_eq!(strangers, 32);
-    assert_eq!(fill(&owner).await, 16);
+    assert_eq!(strangers, 24);
+    assert_eq!(fill(&owner).await, 8);
     let last = hold_always(by(&owner)).await;
     assert_eq!(last, HoldOutcome::Full(Limit::EntriesBehind));
 }

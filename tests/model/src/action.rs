@@ -49,8 +49,10 @@ pub enum PluginStep {
     ReadPurgatory(Request),
     /// Its second half, and `decide_admission`.
     Decide,
-    /// `hold_entry.lua`.
+    /// `hold_entry.lua`, which notes nothing of what an announcement lists: there may be more than it has room for.
     Hold,
+    /// `follow_listings_page.lua`.
+    FollowListings,
     /// Tells the client that the event is held, after `WAIT`.
     Answer,
 }

@@ -192,13 +192,18 @@ fn disk_fails() -> [Configuration; 3] {
     ]
 }
 
-fn one_lists_the_other() -> [Configuration; 6] {
+fn one_lists_the_other() -> [Configuration; 7] {
     [
         Configuration::new("a repository that lists another's owner begins", Empty)
             .scene(Scene::Listing)
             .sends([ANNOUNCEMENT, NEWER])
             .pushes([Push::Newer])
             .gateways(2),
+        Configuration::new("the plugin dies before it has noted whom an announcement lists", Empty)
+            .scene(Scene::Listing)
+            .sends([ANNOUNCEMENT, NEWER])
+            .pushes([Push::Newer])
+            .with(|left| left.crashes = 1),
         Configuration::new("a repository that lists another's owner is brought along", Announced)
             .scene(Scene::Listing)
             .sends([NEWER])

@@ -156,9 +156,10 @@ pub fn step(model: &Configuration, state: &mut State, fault: Fault) {
             state.left.crashes -= 1;
             let request = match std::mem::replace(&mut state.plugin, Plugin::Idle) {
                 Plugin::Idle => return,
-                Plugin::Read { request, .. } | Plugin::Holding { request, .. } | Plugin::Answering { request } => {
-                    request
-                }
+                Plugin::Read { request, .. }
+                | Plugin::Holding { request, .. }
+                | Plugin::Following { request }
+                | Plugin::Answering { request } => request,
             };
             relay::answer(state, request, Answer::Error);
         }

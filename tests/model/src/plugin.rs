@@ -4,6 +4,7 @@ use crate::Bug;
 use crate::Configuration;
 use crate::action::Action;
 use crate::action::PluginStep;
+use crate::event::Coordinates;
 use crate::event::Event;
 use crate::event::Events;
 use crate::event::Message;
@@ -41,6 +42,7 @@ pub fn actions(state: &State, actions: &mut Vec<Action>) {
         }
         Plugin::Read { .. } => actions.push(Action::Plugin(PluginStep::Decide)),
         Plugin::Holding { .. } => actions.push(Action::Plugin(PluginStep::Hold)),
+        Plugin::Following { .. } => actions.push(Action::Plugin(PluginStep::FollowListings)),
         Plugin::Answering { .. } => actions.push(Action::Plugin(PluginStep::Answer)),
     }
 }
@@ -54,25 +56,12 @@ pub fn step(model: &Configuration, state: &mut State, step: PluginStep) {
         (PluginStep::Decide, Plugin::Read { request, reading }) => {
             decide(model, state, request, reading);
         }
-        (PluginStep::Hold, Plugin::Holding { request, extend }) => {
-            let Message::Event(event) = request.message else { return };
-            if !state.redis_up {
-                return relay::answer(state, request, Answer::Error);
-            }
-            let (hold, dirty) = (Hold::of(model.scene, event, extend), state.redis.dirty);
-            let outcome = state.redis.hold(hold);
-            if model.bug == Some(Bug::NotedInSilence) {
-                for listed in hold.lists.iter() {
-                    state.redis.dirty[listed.index()] = dirty[listed.index()];
-                }
-            }
-            match outcome {
-                HoldOutcome::Held | HoldOutcome::Already(_) => state.plugin = Plugin::Answering { request },
-                HoldOutcome::Deleted => relay::answer(state, request, Answer::RuledOut),
-            }
-        }
+        (PluginStep::Hold, Plugin::Holding { request, extend }) => hold(model, state, request, extend),
+        (PluginStep::FollowListings, Plugin::Following { request }) => follow_listings(model, state, request),
         (PluginStep::Answer, Plugin::Answering { request }) => answer_held(model, state, request),
-        (PluginStep::Decide | PluginStep::Hold | PluginStep::Answer, other) => state.plugin = other,
+        (PluginStep::Decide | PluginStep::Hold | PluginStep::FollowListings | PluginStep::Answer, other) => {
+            state.plugin = other;
+        }
     }
 }
 
@@ -130,6 +119,40 @@ fn pass(model: &Configuration, state: &mut State, request: Request, event: Event
 
 fn accept(state: &mut State, request: Request) {
     state.relay.batch[request.origin.index()].add(request.message);
+}
+
+fn hold(model: &Configuration, state: &mut State, request: Request, extend: Events) {
+    let Message::Event(event) = request.message else { return };
+    if !state.redis_up {
+        return relay::answer(state, request, Answer::Error);
+    }
+    let hold = Hold::of(model.scene, event, extend);
+    let nothing_noted = Hold {
+        lists: Coordinates::NONE,
+        ..hold
+    };
+    match state.redis.hold(nothing_noted) {
+        HoldOutcome::Held | HoldOutcome::Already(_) if hold.lists.is_empty() => {
+            state.plugin = Plugin::Answering { request };
+        }
+        HoldOutcome::Held | HoldOutcome::Already(_) => state.plugin = Plugin::Following { request },
+        HoldOutcome::Deleted => relay::answer(state, request, Answer::RuledOut),
+    }
+}
+
+fn follow_listings(model: &Configuration, state: &mut State, request: Request) {
+    let Message::Event(event) = request.message else { return };
+    if !state.redis_up {
+        return relay::answer(state, request, Answer::Error);
+    }
+    let (hold, dirty) = (Hold::of(model.scene, event, Events::NONE), state.redis.dirty);
+    state.redis.follow_listings(hold);
+    if model.bug == Some(Bug::NotedInSilence) {
+        for listed in hold.lists.iter() {
+            state.redis.dirty[listed.index()] = dirty[listed.index()];
+        }
+    }
+    state.plugin = Plugin::Answering { request };
 }
 
 /// Behind the hold, on the same connection, goes `WAIT`: a replica has what this connection wrote, and all before it.

@@ -84,8 +84,8 @@ impl Redis {
         let Hold {
             event,
             coordinates,
-            lists,
             extend,
+            ..
         } = hold;
         if self.gates.has(event) {
             return HoldOutcome::Deleted;
@@ -100,13 +100,18 @@ impl Redis {
             *self.entry(event) = held(coordinates);
             self.extend(extend);
         }
-        if found == EntryStatus::Absent && !lists.is_empty() {
-            self.add_listing(coordinates, lists);
-        }
+        self.follow_listings(hold);
         self.mark_dirty(coordinates);
         match found {
             EntryStatus::Absent => HoldOutcome::Held,
             EntryStatus::Held | EntryStatus::Asleep | EntryStatus::Releasing => HoldOutcome::Already(found),
+        }
+    }
+
+    /// `follow_listings_page.lua`, and what `hold_entry.lua` does of it: all where an announcement lists few.
+    pub fn follow_listings(&mut self, hold: Hold) {
+        if self.status(hold.event).is_waiting() && !hold.lists.is_empty() {
+            self.add_listing(hold.coordinates, hold.lists);
         }
     }
 

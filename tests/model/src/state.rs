@@ -130,6 +130,11 @@ pub enum Plugin {
         /// Entries to hold as long as this one.
         extend: Events,
     },
+    /// It has held an announcement, and not yet noted whom that lists.
+    Following {
+        /// The event in question.
+        request: Request,
+    },
     /// It has held, and not yet said so.
     Answering {
         /// The event in question.

@@ -213,7 +213,7 @@ impl Argv {
 const REFUSAL_TEXT_BYTES_MAX: usize = 400;
 
 /// Returns whom an announcement lists as maintainers.
-fn listed_by(event: &Event) -> Vec<PublicKey> {
+pub(super) fn listed_by(event: &Event) -> Vec<PublicKey> {
     let is_announcement = event.kind.as_u16() == nip34::ANNOUNCEMENT;
     let listed = is_announcement.then(|| Roles::of(event).listed);
     listed.into_iter().flatten().take(LISTED_MAX).collect()

@@ -114,8 +114,10 @@ pub(super) fn looks((last_change, members): (String, Vec<(String, String)>)) -> 
 }
 
 /// Reads the answer of `hold_entry.lua`.
-pub(super) fn hold_outcome((extended, text): (usize, String)) -> Result<(usize, HoldOutcome), Malformed> {
-    Ok((extended, outcome(text)?))
+pub(super) fn hold_outcome(
+    (extended, text, left): (usize, String, String),
+) -> Result<(usize, HoldOutcome, String), Malformed> {
+    Ok((extended, outcome(text)?, left))
 }
 
 fn outcome(text: String) -> Result<HoldOutcome, Malformed> {

@@ -76,7 +76,7 @@ const BACKSTOP_SECS: u64 = 48 * 60 * 60;
 const CUT_BYTES_MAX: usize = 4 << 10;
 
 /// Coordinates about which one call reads.
-const COORDINATES_MAX: usize = 50;
+const COORDINATES_MAX: usize = 25;
 
 /// Coordinates of which everything is read in one call, if a page has room for it: the repositories of a PR.
 const FEW_MAX: usize = crate::nip34::PullRequest::REPOSITORIES_MAX;
@@ -113,10 +113,10 @@ const ANNOUNCING_MAX: usize = 20_000;
 
 /// Related events that wait behind one event: a step that moves that one moves all of
 /// them.
-const BEHIND_MAX: usize = 48;
+const BEHIND_MAX: usize = 32;
 
 /// Of these, how many only the author of the event and the owners of its repositories may have.
-const BEHIND_KEPT_FREE: usize = 16;
+const BEHIND_KEPT_FREE: usize = 8;
 
 /// Of these, how many each stranger may have: more than a person writes before a PR is pushed.
 const BEHIND_SHARE_MAX: usize = 8;
@@ -124,7 +124,7 @@ const BEHIND_SHARE_MAX: usize = 8;
 /// Events that a related one waits behind, at most, of all that it refers to: more than a comment in a thread does.
 const AFTER_MAX: usize = 4;
 
-/// How many entries, and coordinates of them, one call changes.
+/// How many entries, their coordinates, and pubkeys that they list, one call changes: more than an honest one lists.
 pub(super) const PAGE_MAX: usize = 32;
 
 /// How many refusals are remembered: what one program logs in five minutes of a flood from everywhere
@@ -139,14 +139,14 @@ const REFUSALS_SECS: u64 = 24 * 60 * 60;
 const LOOKS_PAGE_MAX: usize = 4;
 
 /// Bytes of events that one call returns or is given, and one event more.
-pub(super) const PAGE_BYTES: usize = 256 << 10;
+pub(super) const PAGE_BYTES: usize = 128 << 10;
 
 /// Subtracted from the number of a change to get the score of a PR that was not reconciled since: those are below 0, in
 /// the order of their changes, and exact, until the year 2112.
 const UNLOOKED: u64 = 1 << 52;
 
 /// How many entries of an index one call reads, however few of them it may return.
-const SCANNED_MAX: u64 = 200;
+const SCANNED_MAX: u64 = 100;
 
 /// How many of those who list the owner of a coordinate are ever read, and how many pubkeys of one announcement are
 /// noted.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 
 use ::redis::FromRedisValue;
+use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 use parking_lot::Mutex;
@@ -127,8 +128,9 @@ operations! {
     fn entries_page(event_ids: &[EventId]) -> Vec<Entry> =
         ("read entries", |argv| argv.args(event_ids), decode::entries);
 
-    /// Holds an event, and extends the first of the events that it extends; returns how many.
-    fn hold_entry(hold: &Hold, extend: &[EventId]) -> (usize, HoldOutcome) =
+    /// Holds an event, and extends the first of the events that it extends; returns how many, and what is
+    /// left to note of whom it lists: nothing if that is empty.
+    fn hold_entry(hold: &Hold, extend: &[EventId]) -> (usize, HoldOutcome, String) =
         ("hold an event", |argv| argv.hold(hold, extend).replicated(), decode::hold_outcome);
 
     /// Reads whether a related event is here, and any of those that it refers to.
@@ -208,14 +210,23 @@ operations! {
         ("record deletions", |argv| argv.arg(author).arg(created_at).args(targets), |_: u64| Ok(()));
 
     /// Removes one page of what its author asked to delete, from `cursor` on, and returns how many entries, and the
-    /// next cursor.
-    fn delete_page(deletion: &Deletion, cursor: &(i64, String)) -> (usize, i64, String) =
+    /// next cursor, and of which repositories more is left in the index of listings.
+    fn delete_page(deletion: &Deletion, cursor: &(i64, String)) -> (usize, i64, String, Vec<String>) =
         ("delete events", |argv| argv.deletion(deletion).arg(cursor.0).arg(&cursor.1), Ok);
 
     /// Removes one page of what an author who vanishes has held or asleep, from `cursor` on, and returns how many
-    /// entries, and the next cursor.
-    pub fn vanish_page(author: &PublicKey, created_at: u64, cursor: &(String, String)) -> (usize, String, String) =
+    /// entries, the next cursor, and of which repositories more is left in the index of listings.
+    pub fn vanish_page(
+        author: &PublicKey,
+        created_at: u64,
+        cursor: &(String, String)
+    ) -> (usize, String, String, Vec<String>) =
         ("remove an author's events", |argv| argv.arg(author).arg(created_at).arg(&cursor.0).arg(&cursor.1), Ok);
+
+    /// Takes one page of what removed announcements of these coordinates have listed off the index of listings, and
+    /// returns those of which more is left.
+    fn unlist_page(coordinates: &[String]) -> Vec<String> =
+        ("take maintainers off the index", |argv| argv.args(coordinates), Ok);
 
     /// Notes what one page of entries waits for.
     fn note_waiting_page(notes: &[(&EventId, &String)]) -> () =
@@ -264,6 +275,11 @@ operations! {
     /// current one: another gateway may have begun it.
     pub fn begin_epoch(found: &Epoch) -> String =
         ("begin an epoch", |argv| argv.arg(&found.name), Ok);
+
+    /// Notes whom a held announcement lists: the next page of what holding it has left. Returns what is left now.
+    fn follow_listings_page(event: &Event, coordinate: &Coordinate, left: &str) -> String =
+        ("index the maintainers of a held announcement",
+         |argv| argv.arg(event.id).arg(coordinate).json(argv::listed_by(event)).arg(left).replicated(), Ok);
 
     /// Records whom the announcements of a coordinate list, in place of the previous record: one page of what differs.
     /// Returns how many that were, and how many of them are not listed any more.

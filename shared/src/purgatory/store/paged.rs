@@ -12,7 +12,6 @@ use super::DirtyIndex;
 use super::Purgatory;
 use super::decode::ReadingCursor;
 use super::error::PurgatoryError;
-use super::keys::LISTED_MAX;
 use super::keys::PAGE_MAX;
 use super::pages::ENTRIES_MAX;
 use super::pages::IDS_MAX;
@@ -144,7 +143,10 @@ impl Purgatory {
     pub async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, PurgatoryError> {
         let extend: Vec<EventId> = hold.extend.iter().copied().collect();
         let first = extend.len().min(IDS_MAX);
-        let (extended, outcome) = self.hold_entry(hold, &extend[..first]).await?;
+        let (extended, outcome, mut left) = self.hold_entry(hold, &extend[..first]).await?;
+        while let Some(coordinate) = hold.coordinates.first().filter(|_| !left.is_empty()) {
+            left = self.follow_listings_page(&hold.event, coordinate, &left).await?;
+        }
         // With the first page all are extended that a repository of honest people has.
         if outcome == HoldOutcome::Held {
             self.extend_all(&extend[extended.min(first)..], hold.hold_secs).await?;
@@ -308,7 +310,8 @@ impl Purgatory {
         unless_full(self.gate(&deletion.author, deletion.created_at, &gates(deletion)).await)?;
         let (mut deleted, mut cursor) = (0, (0, String::new()));
         while cursor.0 >= 0 {
-            let (page, done, last) = self.delete_page(deletion, &cursor).await?;
+            let (page, done, last, listing) = self.delete_page(deletion, &cursor).await?;
+            self.unlist(listing).await?;
             deleted += page;
             cursor = (done, last);
         }
@@ -324,11 +327,23 @@ impl Purgatory {
         unless_full(self.gate(author, created_at, &["author".to_owned()]).await)?;
         let (mut vanished, mut cursor) = (0, ("author".to_owned(), "0".to_owned()));
         while !cursor.0.is_empty() {
-            let (page, index, read) = self.vanish_page(author, created_at, &cursor).await?;
+            let (page, index, read, listing) = self.vanish_page(author, created_at, &cursor).await?;
+            self.unlist(listing).await?;
             vanished += page;
             cursor = (index, read);
         }
         Ok(vanished)
+    }
+
+    /// Takes off the index of listings what removed announcements have left there, of these coordinates.
+    ///
+    /// # Errors
+    /// As for all operations; the rest is left to a reconcile then.
+    pub async fn unlist(&self, mut left: Vec<String>) -> Result<(), PurgatoryError> {
+        while !left.is_empty() {
+            left = self.unlist_page(&left).await?;
+        }
+        Ok(())
     }
 
     /// Notes what entries wait for; those that are not there are left out.
@@ -353,7 +368,7 @@ impl Purgatory {
         loop {
             let (changed, gone) = self.note_listings_page(coordinate, listing).await?;
             all += gone;
-            if changed < LISTED_MAX {
+            if changed < PAGE_MAX {
                 return Ok(all);
             }
         }

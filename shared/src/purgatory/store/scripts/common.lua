@@ -72,20 +72,25 @@ local function next_number(counter)
   return next_numbers(counter, 1)
 end
 
+-- Once in a call is enough: what it does is seen as a whole.
+local is_awake = false
+
 local function wake()
-  redis.call('PUBLISH', K.wake, '')
+  if not is_awake then
+    redis.call('PUBLISH', K.wake, '')
+    is_awake = true
+  end
 end
 
--- Entries and their coordinates that this call has read: a long coordinate costs as much as an entry.
+-- Entries that this call has read, their coordinates, and pubkeys that it has added to the index of listings or taken off it: a
+-- long coordinate costs as much as an entry.
 local touched = 0
+
+-- Coordinates of announcements that this call has removed, and of whose listings it has left some.
+local still_listed = {}
 
 local function is_enough()
   return touched >= K.page_max
-end
-
--- As many pubkeys in the index of listings cost about as much as one entry.
-local function touch_listings(pubkeys)
-  touched = touched + math.ceil(#pubkeys / 4)
 end
 
 -- Adds texts to a list that has each once, and as a key too.
@@ -404,6 +409,24 @@ local function announcement_key(coordinate)
   return K.announcement .. in_key(coordinate)
 end
 
+-- Returns the announcement of a coordinate that is held or asleep, its id and its entry.
+local function waiting_announcement(coordinate)
+  local earlier = redis.call('GET', announcement_key(coordinate))
+  local found_earlier = earlier and find_entry(earlier)
+  if found_earlier then
+    return earlier, found_earlier
+  end
+  for _, range in ipairs({ { own_range(coordinate, '30617') }, { K.announcements .. in_key(coordinate), '-', '+' } }) do
+    for _, member in ipairs(redis.call('ZRANGE', range[1], range[2], range[3], 'BYLEX', 'LIMIT', 0, K.scanned_max)) do
+      local other = id_at_end(member)
+      if is_waiting({ status = redis.call('HGET', K.entry .. other, 'status') }) then
+        return other, find_entry(other)
+      end
+    end
+  end
+  return nil, nil
+end
+
 -- Sets the TTL of `key` to end at `time`, unless it ends later already.
 local function end_not_before(key, time)
   redis.call('EXPIREAT', key, time, 'NX')
@@ -609,9 +632,9 @@ local function release_behind(id)
   redis.call('DEL', K.behind .. id)
 end
 
--- Returns whom the announcements of `coordinate` are noted to list, with this rank.
-local function noted_listings(coordinate, rank)
-  return redis.call('ZRANGE', K.lists .. in_key(coordinate), rank, rank, 'BYSCORE', 'LIMIT', 0, 2 * K.listed_max)
+-- Returns at most so many of those whom the announcements of `coordinate` are noted to list, with this rank.
+local function noted_listings(coordinate, rank, count_max)
+  return redis.call('ZRANGE', K.lists .. in_key(coordinate), rank, rank, 'BYSCORE', 'LIMIT', 0, count_max)
 end
 
 -- Takes pubkeys off the index of listings: the announcements of `coordinate` do not list them any more.
@@ -620,26 +643,41 @@ local function take_listings_off(coordinate, pubkeys)
     return
   end
   local owner, identifier = string.sub(coordinate, 7, 70), string.sub(in_key(coordinate), 66)
-  touch_listings(pubkeys)
+  touched = touched + #pubkeys
   for _, pubkey in ipairs(pubkeys) do
     redis.call('ZREM', K.listed_by .. pubkey .. ':' .. identifier, owner)
   end
   redis.call('ZREM', K.lists .. in_key(coordinate), unpack(pubkeys))
 end
 
+-- Takes off the index of listings whom no served announcement of `coordinate` lists, where the one that waited has been removed: a page
+-- of it. Of the rest, the coordinate stays in `still_listed`, and is dirty, so that a reconcile takes it off if nobody else does.
+local function unlist(coordinate)
+  local noted = noted_listings(coordinate, '1', K.page_max + 1)
+  if #noted > K.page_max then
+    noted[#noted] = nil
+    add_all(still_listed, { coordinate })
+    raise({ coordinate })
+  end
+  take_listings_off(coordinate, noted)
+end
+
+-- Whether the number of the last lease has risen because an entry has left.
+local has_noted_leaving = false
+
 -- Removes one entry. The number of the last lease rises: whoever has asked the relay before, and reads the purgatory after, may
 -- have missed it in both. A gateway removes what is staged for a PR with it; of one that is served it went when the
 -- commit was installed, but in other repositories it may still be needed. With an announcement that waited, what it alone has
--- listed leaves the index, but for the pubkeys that are `listed` by another in its place; a reconcile notes what others list too.
-local function remove_alone(id, entry, is_served, listed)
-  for _, other in ipairs(is_related(entry) and entry.after or {}) do
-    redis.call('ZREM', K.behind .. other, entry.author .. ':' .. id)
-  end
+-- listed leaves the index, unless another has come in its place (`follow_listings`); a reconcile notes what others list too.
+local function remove_alone(id, entry, is_served, is_replaced)
   clear_deadline(id, entry)
   redis.call('DEL', K.waiting .. id)
   redis.call('ZREM', K.releasing, id)
   redis.call('DEL', K.entry .. id)
-  next_number(K.leases)
+  if not has_noted_leaving then
+    next_number(K.leases)
+    has_noted_leaving = true
+  end
   local with_author = member_with_author(id, entry)
   for _, coordinate in ipairs(entry.coordinates) do
     redis.call('ZREM', index_key(entry, coordinate), index_member(id, entry, coordinate))
@@ -657,19 +695,13 @@ local function remove_alone(id, entry, is_served, listed)
   if is_pull_request(entry) and not (is_served and #entry.coordinates == 1) then
     ask_for_look(id, entry.coordinates)
   end
-  if entry.kind == '30617' and is_waiting(entry) then
-    local gone = {}
-    for _, pubkey in ipairs(noted_listings(entry.coordinates[1], '1')) do
-      if not (listed and listed[pubkey]) then
-        gone[#gone + 1] = pubkey
-      end
-    end
-    take_listings_off(entry.coordinates[1], gone)
+  if entry.kind == '30617' and is_waiting(entry) and not is_replaced then
+    unlist(entry.coordinates[1])
   end
 end
 
 -- Removes an entry, and what waits behind it and nothing else. Nothing waits behind these (hold_entry.lua).
-local function remove_entry(id, entry, is_served, listed)
+local function remove_entry(id, entry, is_served, is_replaced)
   for _, other in ipairs(ids_behind(id)) do
     local related = find_entry(other)
     if related and is_waiting(related) then
@@ -683,7 +715,10 @@ local function remove_entry(id, entry, is_served, listed)
     end
   end
   redis.call('DEL', K.behind .. id)
-  remove_alone(id, entry, is_served, listed)
+  for _, other in ipairs(is_related(entry) and entry.after or {}) do
+    redis.call('ZREM', K.behind .. other, entry.author .. ':' .. id)
+  end
+  remove_alone(id, entry, is_served, is_replaced)
 end
 
 -- Holds an entry at least until `deadline`; a sleeping one wakes with just that deadline, and its coordinates are added
@@ -828,7 +863,7 @@ local function add_listings(coordinate, pubkeys, rank, is_exact, dirty)
     return redis.call('ZADD', key, 'NX', ...)
   end
 
-  touch_listings(pubkeys)
+  touched = touched + #pubkeys
   for _, pubkey in ipairs(pubkeys) do
     noted[#noted + 1], noted[#noted + 2] = rank, pubkey
     if add(K.listed_by .. pubkey .. ':' .. identifier, rank, owner) == 1 then
@@ -849,4 +884,28 @@ local function add_listings(coordinate, pubkeys, rank, is_exact, dirty)
       begin_round(other)
     end
   end
+end
+
+-- Notes that the announcement of `coordinate` that waits lists these pubkeys, and with `is_in_place` of another one that waited
+-- nobody else, but whom a served one lists: at most K.page_max of what differs, first what goes, so that no more is
+-- noted than one announcement lists. Returns what is left: '' (nothing), 'new', or 'new and old'. `listed` has each as a key too.
+local function follow_listings(coordinate, listed, is_in_place, dirty)
+  local room, gone, new = K.page_max, {}, {}
+  for _, pubkey in ipairs(is_in_place and noted_listings(coordinate, '1', 2 * K.listed_max) or {}) do
+    if not listed[pubkey] and #gone < room then
+      gone[#gone + 1] = pubkey
+    end
+  end
+  local noted = #listed > 0 and redis.call('ZMSCORE', K.lists .. in_key(coordinate), unpack(listed))
+  for place, pubkey in ipairs(listed) do
+    if not noted[place] and #gone + #new < room then
+      new[#new + 1] = pubkey
+    end
+  end
+  take_listings_off(coordinate, gone)
+  add_listings(coordinate, new, '1', false, dirty)
+  if #gone + #new < room then
+    return ''
+  end
+  return is_in_place and 'new and old' or 'new'
 end

@@ -6,9 +6,10 @@
 --       4 addresses (JSON array of [kind as text, identifier]),
 --       5 how many of the targets are done, first the ids and then the addresses, of each all indices,
 --       6 the last member of the next one's index that was read, empty if none was
--- Returns: { how many entries were removed, ARGV 5 and 6 of the next page, 5 being -1: that was the last }.
--- Cost: O(coordinates) for each of a page of targets, and of the author's entries under them; eight pubkeys that an announcement
---       lists are one more.
+-- Returns: { how many entries were removed, ARGV 5 and 6 of the next page, 5 being -1: that was the last,
+--            the coordinates of which more is left to unlist (unlist_page.lua) }.
+-- Cost: O(coordinates) for each of a page of targets, and of the author's entries under them, and at most K.page_max pubkeys
+--       that each announcement lists.
 -- Errors: none of its own.
 
 local author, asked_at, done, last = ARGV[1], ARGV[2], tonumber(ARGV[5]), ARGV[6]
@@ -73,4 +74,4 @@ while done < targets and not is_enough() do
 end
 
 raise(dirty)
-return { deleted, done < targets and done or -1, last }
+return { deleted, done < targets and done or -1, last, still_listed }

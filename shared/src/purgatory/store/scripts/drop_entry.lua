@@ -4,7 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 event id
 -- Returns: the status it had; empty: there is no such entry.
--- Cost: O(coordinates), of an announcement at most 400 pubkeys that are listed, and O(1) for each of at most K.scanned_max that wait for the entry.
+-- Cost: O(coordinates), of an announcement at most K.page_max pubkeys that are listed, and O(1) for each of at most K.scanned_max that wait for the entry.
 -- Errors: none of its own.
 
 local id = ARGV[1]

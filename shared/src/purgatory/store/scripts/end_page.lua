@@ -4,7 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: event ids
 -- Returns: { how many were removed, how many of the ids are done }.
--- Cost: O(coordinates) for each of a page, in which eight pubkeys that an announcement lists are one more.
+-- Cost: O(coordinates) for each of a page, in which each pubkey that an announcement lists counts too.
 -- Errors: none of its own.
 
 local ended, done = 0, 0

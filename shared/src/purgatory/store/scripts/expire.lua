@@ -4,7 +4,7 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 event id, 2 "gone" | "sleep", 3 for how long it sleeps, in seconds (unused with "gone")
 -- Returns: 1 done, 0 nothing done: no such entry, releasing, not past, or asleep and to be put to sleep.
--- Cost: O(coordinates), at most 16, and of an announcement at most 400 pubkeys that are listed.
+-- Cost: O(coordinates), at most 16, and of an announcement at most K.page_max pubkeys that are listed.
 -- Errors: none of its own.
 
 local id = ARGV[1]

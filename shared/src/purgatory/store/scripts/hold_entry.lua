@@ -11,14 +11,15 @@
 --       empty,
 --       and of a related event, which has no coordinates: 22 ids that it refers to (JSON array), 23 the last lease when these
 --       were looked for, 24 "1": it may come before them, and then has 8 as its deadline
--- Returns: { how many of the ids to extend are done, text }, the text being one of
+-- Returns: { how many of the ids to extend are done, text, what is left to do for whom an announcement lists
+--          (follow_listings in common.lua) }, the text being one of
 --          "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:event-bytes" |
 --          "full:author" | "full:author-bytes" | "full:source" | "full:source-bytes" | "full:new-repositories" |
 --          "full:coordinate" | "full:share" | "full:entries" | "full:bytes" | "full:behind" | "absent": what a related event
 --          refers to is not here, or may have left since it was looked for.
 --          All but the first two changed nothing.
--- Cost: O(coordinates), at most 16, and for each of a page of ids to extend, and of at most 200 pubkeys and the 400 that are
---       noted of the announcements before; of a related event
+-- Cost: O(coordinates), at most 16, and for each of a page of ids to extend; of an announcement O(1) for each of at most 200
+--       pubkeys and the 800 that are noted, of which at most K.page_max change; of a related event
 --       O(100 ids), and O(K.after_max) for each of at most K.behind_max that wait behind it.
 -- Errors: OOM (Redis is at maxmemory).
 
@@ -52,7 +53,7 @@ local function extend_others()
 end
 
 if is_deleted(id, entry) then
-  return { 0, 'deleted' }
+  return { 0, 'deleted', '' }
 end
 
 local found = find_entry(id)
@@ -65,8 +66,10 @@ if found then
     extend_others()
   end
   note_changed(dirty, id, found)
+  -- Who has held it may have died before all that it lists was noted.
+  local left = #listed > 0 and is_waiting(found) and follow_listings(entry.coordinates[1], listed, false, dirty) or ''
   raise(dirty)
-  return { extended, 'already:' .. found.status }
+  return { extended, 'already:' .. found.status, left }
 end
 
 -- Of a related event: what it may wait behind, and `earlier` ones, which wait behind that too, and are only published
@@ -87,7 +90,7 @@ if is_related(entry) then
     firsts = refers_to
   end
   if #firsts == 0 then
-    return { 0, 'absent' }
+    return { 0, 'absent', '' }
   end
 end
 
@@ -156,24 +159,6 @@ local function pass_on(other)
   end
 end
 
--- Returns the announcement of a coordinate that is held or asleep, its id and its entry.
-local function waiting_announcement(coordinate)
-  local earlier = redis.call('GET', announcement_key(coordinate))
-  local found_earlier = earlier and find_entry(earlier)
-  if found_earlier then
-    return earlier, found_earlier
-  end
-  for _, range in ipairs({ { own_range(coordinate, '30617') }, { K.announcements .. in_key(coordinate), '-', '+' } }) do
-    for _, member in ipairs(redis.call('ZRANGE', range[1], range[2], range[3], 'BYLEX', 'LIMIT', 0, K.scanned_max)) do
-      local other = id_at_end(member)
-      if is_waiting({ status = redis.call('HGET', K.entry .. other, 'status') }) then
-        return other, find_entry(other)
-      end
-    end
-  end
-  return nil, nil
-end
-
 local old_id, old
 if entry.kind == '30617' then
   old_id, old = waiting_announcement(entry.coordinates[1])
@@ -181,7 +166,7 @@ end
 if old then
   local tie = entry.created_at == old.created_at
   if is_later(old.created_at, entry.created_at) or (tie and old_id < id) then
-    return { 0, 'replaced' }
+    return { 0, 'replaced', '' }
   end
 end
 
@@ -281,7 +266,7 @@ if is_related(entry) and #behind > 0 then
 end
 
 if #ARGV[2] > tonumber(ARGV[11]) then
-  return { 0, 'full:event-bytes' }
+  return { 0, 'full:event-bytes', '' }
 end
 local limits = limits_of(entry)
 local same_source = old and old.source_group == entry.source_group
@@ -292,12 +277,12 @@ local reached = full(limits.author, old, ARGV[12], ARGV[13], { 'author', 'author
   or (is_related(entry) and #behind == 0 and 'behind')
   or full({ set = K.entries, sum = K.bytes }, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
 if reached then
-  return { 0, 'full:' .. reached }
+  return { 0, 'full:' .. reached, '' }
 end
 
 count_new_repository()
 if old then
-  remove_entry(old_id, old, false, listed)
+  remove_entry(old_id, old, false, true)
 end
 set_event(id, entry, ARGV[2], ARGV[6], 'status', 'held', 'source', ARGV[7],
   'source_group', entry.source_group == ARGV[7] and '' or entry.source_group, 'held_since', decimal(NOW),
@@ -309,11 +294,9 @@ if is_related(entry) then
     pass_on(other)
   end
 end
-if entry.kind == '30617' then
-  add_listings(entry.coordinates[1], listed, '1', false, dirty)
-end
+local left = entry.kind == '30617' and follow_listings(entry.coordinates[1], listed, old ~= nil, dirty) or ''
 set_deadline(id, entry, deadline)
 note_changed(dirty, id, entry)
 extend_others()
 raise(dirty)
-return { extended, 'held' }
+return { extended, 'held', left }

@@ -4,14 +4,14 @@
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 coordinate, 2 the pubkeys that a served announcement lists, 3 those that only held ones list (JSON arrays)
--- Returns: { how many were changed: fewer than K.listed_max if these were all, how many of them were taken off }
--- Cost: O(pubkeys), at most 200 of each kind, and 800 noted before; of these at most K.listed_max change.
+-- Returns: { how many were changed: fewer than K.page_max if these were all, how many of them were taken off }
+-- Cost: O(pubkeys), at most 200 of each kind, and 800 noted before; of these at most K.page_max change.
 -- Errors: none of its own.
 
-local coordinate, left = ARGV[1], K.listed_max
+local coordinate, left = ARGV[1], K.page_max
 local noted, dirty, gone = {}, {}, {}
 for _, rank in ipairs({ '0', '1' }) do
-  for _, pubkey in ipairs(noted_listings(coordinate, rank)) do
+  for _, pubkey in ipairs(noted_listings(coordinate, rank, 2 * K.listed_max)) do
     noted[pubkey] = rank
   end
 end
@@ -39,4 +39,4 @@ for pubkey in pairs(noted) do
 end
 take_listings_off(coordinate, gone)
 raise(dirty)
-return { K.listed_max - left, #gone }
+return { K.page_max - left, #gone }

@@ -6,8 +6,9 @@
 -- ARGV: 1 author, 2 created_at of the request, 3 the index of the author's entries that is read, "author" at first and then "own",
 --         into which entries of the first may move meanwhile,
 --       4 how far it was read: of the first how many were read and stay, "0" at first; of the second the last member, empty at first
--- Returns: { how many entries were removed, ARGV 3 and 4 of the next page; 3 being empty: that was the last }.
--- Cost: O(coordinates) for each of a page, in which eight pubkeys that an announcement lists are one more.
+-- Returns: { how many entries were removed, ARGV 3 and 4 of the next page; 3 being empty: that was the last,
+--            the coordinates of which more is left to unlist (unlist_page.lua) }.
+-- Cost: O(coordinates) for each of a page, in which each pubkey that an announcement lists counts too.
 -- Errors: none of its own.
 
 local author, asked_at, index, read = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -55,4 +56,4 @@ else
 end
 
 raise(dirty)
-return { vanished, index, read }
+return { vanished, index, read, still_listed }
