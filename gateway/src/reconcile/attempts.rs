@@ -46,6 +46,15 @@ impl Attempts {
         }
     }
 
+    /// Notes which PRs have to be prepared first; returns whether there are any.
+    pub(super) fn note_unprepared(&mut self, unprepared: Vec<Installation>) -> bool {
+        let is_any = !unprepared.is_empty();
+        let keys = unprepared.iter().map(|of| (of.coordinate.clone(), of.event_id));
+        self.uninstallable.extend(keys);
+        self.unprepared.extend(unprepared);
+        is_any
+    }
+
     /// Notes where parts have moved in by a plan; returns whether there are more such repositories than before.
     pub(super) fn note_moved_in(&mut self, plan: &Plan) -> bool {
         let count = self.moved_in.len();

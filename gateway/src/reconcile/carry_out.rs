@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use shared::nip34::Coordinate;
 use shared::rules::Facts;
+use shared::rules::Installation;
 use shared::rules::Plan;
 use shared::rules::Staged;
 
@@ -42,6 +43,22 @@ pub(super) async fn change_repositories(
         attempts.installed.push(installation.clone());
     }
     Ok(())
+}
+
+/// Returns those PRs of a plan that have to be prepared before their refs can be set.
+pub(super) async fn unprepared(locked: &LockedRepositories<'_>, plan: &Plan) -> Vec<Installation> {
+    let mut unprepared = Vec::new();
+    for installation in &plan.installations {
+        let is_prepared = async {
+            let repository = locked.repository(&installation.coordinate)?;
+            repository.is_prepared(installation).await
+        };
+        // What cannot be told shows when it is tried.
+        if is_prepared.await.is_ok_and(|is_prepared| !is_prepared) {
+            unprepared.push(installation.clone());
+        }
+    }
+    unprepared
 }
 
 /// Makes repositories durable that a plan with releases leaves as they are: their last change may be that of a gateway

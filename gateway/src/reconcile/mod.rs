@@ -30,6 +30,7 @@ use crate::reconcile::carry_out::change_repositories;
 use crate::reconcile::carry_out::clear_notes;
 use crate::reconcile::carry_out::end_parts;
 use crate::reconcile::carry_out::sync_unchanged;
+use crate::reconcile::carry_out::unprepared;
 use crate::reconcile::carry_out::unstage;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
@@ -93,6 +94,10 @@ impl Reconciler {
         loop {
             let (plan, disk) = self.plan(locked, loaded, &attempts).await;
             if self.leave(locked, loaded, &plan, &mut attempts).await? {
+                continue;
+            }
+            // Before the mark: that has all PRs of the repository reconciled, which would try these again at once.
+            if attempts.note_unprepared(unprepared(locked, &plan).await) {
                 continue;
             }
             // Before the objects: other events that they complete are reconciled afterwards.

@@ -257,6 +257,19 @@ impl LockedRepository<'_> {
         .await
     }
 
+    /// Whether the commit of a PR can be installed without being prepared, as far as that is known.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if a directory cannot be read.
+    pub(crate) async fn is_prepared(&self, installation: &Installation) -> Result<bool, RepositoryError> {
+        let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
+        match &installation.source {
+            InstallationSource::Here | InstallationSource::Repository(_) => Ok(true),
+            InstallationSource::Staged => Staging::of(&self.repository).is_sorted(event_id, commit_oid).await,
+            InstallationSource::StagedElsewhere(_) => Ok(false),
+        }
+    }
+
     /// Sets the ref of a PR, after its commit has moved in.
     ///
     /// The staged directory is removed last: after a crash it is the only record that the ref of an already served

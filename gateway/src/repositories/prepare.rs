@@ -259,8 +259,15 @@ mod tests {
                 .await
         };
 
+        let is_prepared = async |installation: &Installation| {
+            let locked = all.lock(&[installation.coordinate.clone()].into()).await.unwrap();
+            let repository = locked.repository(&installation.coordinate).unwrap();
+            repository.is_prepared(installation).await.unwrap()
+        };
+
         for installation in [&staged_elsewhere, &staged] {
             let at = world.store.at(&installation.coordinate);
+            assert!(!is_prepared(installation).await);
             let refused = install(installation).await;
             assert!(matches!(refused, Err(RepositoryError::Unsorted { .. })), "{refused:?}");
             for subcommand in ["pack-objects", "index-pack"] {
@@ -279,6 +286,7 @@ mod tests {
                 source: InstallationSource::Staged,
                 ..installation.clone()
             };
+            assert!(is_prepared(&installation).await);
             install(&installation).await.unwrap();
             world.fail_git("nothing", "true");
 

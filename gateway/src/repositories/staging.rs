@@ -124,6 +124,20 @@ impl Staging {
         .await
     }
 
+    /// Whether the objects staged for `event_id` at `commit_oid` can move in as they are, unless it is unknown. Call it
+    /// under the lock of the repository.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if a directory cannot be read.
+    pub(super) async fn is_sorted(&self, event_id: &EventId, commit_oid: &Oid) -> Result<bool, RepositoryError> {
+        let (path, repository) = (self.object_dir(event_id, commit_oid), self.repository.clone());
+        let can_move_in = in_background(move || match SortedPacks::read(&path) {
+            Some(sorted) => sorted.can_move_in(&path, &repository),
+            None => Ok(false),
+        });
+        Ok(can_move_in.await?)
+    }
+
     /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
     /// sorted: only those that the commit needs. Sets no ref, and leaves the object directory, which records that a ref
     /// is wanted.
@@ -240,14 +254,24 @@ pub(super) fn place_aside(
 ) -> Result<(), FileError> {
     make_dir(own)?;
     note_coordinate(repository, own)?;
-    let root = repository.store().layout().root();
+    let layout = repository.store().layout();
+    let root = layout.root();
     let mut changed = BTreeSet::new();
     for to in to {
         let is_new = !to.is_dir();
-        // An empty pack leaves an empty directory: the push itself counts, not its objects.
-        make_dir(&to.join("pack"))?;
-        whole_with.clone().note(to, is_new)?;
-        place_packs(to)?;
+        let place = || {
+            // An empty pack leaves an empty directory: the push itself counts, not its objects.
+            make_dir(&to.join("pack"))?;
+            whole_with.clone().note(to, is_new)?;
+            place_packs(to)
+        };
+        if let Err(error) = place() {
+            if is_new {
+                // Without its objects it would be taken for a commit that came. If it stays, it is one that lacks them.
+                layout.remove_at_once(to).ok();
+            }
+            return Err(error);
+        }
         changed.extend(to.ancestors().take_while(|dir| *dir != root).map(Path::to_owned));
         changed.insert(WholeWith::note_in(to));
     }
@@ -619,6 +643,24 @@ mod tests {
         fs::rename(&elsewhere, &place).unwrap();
         staging.remove(&a, &one).await.unwrap();
         assert!(here(&world, &upstream).is_empty());
+        assert_eq!(world.quarantine_entries(), 0);
+    }
+
+    /// What was left was taken for a commit that had come.
+    #[tokio::test]
+    async fn what_could_not_be_placed_leaves_nothing_and_takes_nothing_away() {
+        let world = World::new().await;
+        let upstream = world.repository("upstream");
+        let own = Staging::of(&upstream).path;
+        let [new, there] = ['a', 'b'].map(|digit| own.join(event_id(digit).to_hex()).join("1".repeat(40)));
+        make_dir(&there.join("pack")).unwrap();
+        let full = |to: &Path| Err(failed("write", to)(io::Error::from(io::ErrorKind::StorageFull)));
+
+        for to in [&new, &there] {
+            place_aside(&upstream, &own, std::slice::from_ref(to), &WholeWith::Nothing, full).unwrap_err();
+        }
+
+        assert_eq!([new.is_dir(), there.is_dir()], [false, true]);
         assert_eq!(world.quarantine_entries(), 0);
     }
 

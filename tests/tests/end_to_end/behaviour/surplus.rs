@@ -1,5 +1,6 @@
 //! What a client packs besides what it declares stays outside, where nobody can fetch it.
 
+use nostr::event::EventId;
 use nostr::key::Keys;
 use tests::clients::http;
 use tests::clients::nostr::now;
@@ -17,6 +18,7 @@ in_both_worlds!(
     a_large_push_of_branches_does_too,
     a_pull_request_brings_its_commit_and_no_more,
     commits_of_one_push_stand_on_the_disk_once,
+    a_commit_whose_objects_never_came_is_not_tried_again_at_once,
 );
 
 /// Pushes these commands with a pack of these commits, as no git client would; returns the report.
@@ -149,4 +151,37 @@ async fn commits_of_one_push_stand_on_the_disk_once(kind: Kind) {
     assert_eq!(nostr.send(&events[7]).await, held());
     eventually("one moves in", async || nostr.serves(&events[7]).await).await;
     assert!(can_fetch(&world, &served, &offered).await);
+}
+
+/// A push that found no room on the disk left the directory of a commit without its objects. Each attempt to set the
+/// ref marked the repository, whose reconcile had all its PRs tried again, as long as the event was held. The soak
+/// found it.
+async fn a_commit_whose_objects_never_came_is_not_tried_again_at_once(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let [other, offered] = [served.git.commit("other").await, served.git.commit("offer").await];
+    let [of_other, event] = [&other, &offered].map(|oid| served.repository.pull_request(&Keys::generate(), oid));
+    let push = async |oid: &str, id: &EventId| {
+        let refspec = format!("{oid}:refs/nostr/{id}");
+        served.git.push(&served.url, &[&refspec]).await.expect_ok();
+    };
+    push(&other, &of_other.id).await;
+    let owner = served.repository.owner.public_key().to_hex();
+    let staged = world.folder().join("data/staging/r").join(owner);
+    std::fs::create_dir_all(staged.join(event.id.to_hex()).join(&offered).join("pack")).unwrap();
+    let attempts = || {
+        let log = world.gateway_log();
+        log.matches("cannot sort the commit of a PR").count()
+    };
+
+    assert_eq!(nostr.send(&event).await, held());
+
+    eventually("it was tried", async || attempts() > 0).await;
+    for name in ["a", "b", "c"] {
+        Served::new(&world, &mut nostr, name).await;
+    }
+    assert!(attempts() <= 2, "{} attempts", attempts());
+    push(&offered, &event.id).await;
+    eventually("it is served", async || nostr.serves(&event).await).await;
 }
