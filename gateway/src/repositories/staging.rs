@@ -244,7 +244,8 @@ fn is_fault_of_ours(message: &str) -> bool {
 const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
 /// Puts packs into each object directory of `to`, somewhere in `own`, which belongs to `repository` and names it;
-/// durably, with a note of what they are complete with. Blocks.
+/// durably, with a note of what they are complete with. A new one that fails is removed again: call it under the
+/// repository's lock. Blocks.
 pub(super) fn place_aside(
     repository: &Repository,
     own: &Path,
@@ -267,7 +268,7 @@ pub(super) fn place_aside(
         };
         if let Err(error) = place() {
             if is_new {
-                // Without its objects it would be taken for a commit that came. If it stays, it is one that lacks them.
+                // It would be taken for a commit that came. If it cannot be removed, sorting finds no objects in it.
                 layout.remove_at_once(to).ok();
             }
             return Err(error);
