@@ -65,6 +65,14 @@ impl RefName {
         matches!(self.namespace(), Namespace::Branch | Namespace::Tag)
     }
 
+    /// Whether its object must be a commit: git allows no other branch, and a tag may name any object.
+    pub fn must_be_commit(&self) -> bool {
+        match self.namespace() {
+            Namespace::Branch | Namespace::PullRequest(_) | Namespace::MalformedPullRequest | Namespace::Other => true,
+            Namespace::Tag => false,
+        }
+    }
+
     /// Returns the PR event whose commit the ref holds; `None`: it is no such ref.
     pub fn pull_request_id(&self) -> Option<EventId> {
         match self.namespace() {

@@ -196,10 +196,10 @@ impl PushDecision {
     pub fn judge_tips(&mut self, kinds: &BTreeMap<Oid, ObjectKind>) {
         for commanded in &mut self.commands {
             let Some(tip) = commanded.tip() else { continue };
-            let is_tag = commanded.name.starts_with("refs/tags/");
+            let must_be_commit = commanded.must_be_commit();
             match kinds.get(&tip) {
                 None => commanded.verdict = refuse(format!("object {} is missing from the push", tip.short())),
-                Some(kind) if !is_tag && *kind != ObjectKind::Commit => {
+                Some(kind) if must_be_commit && *kind != ObjectKind::Commit => {
                     commanded.verdict = refuse(format!("object {} is not a commit", tip.short()));
                 }
                 Some(_) => {}

@@ -71,6 +71,15 @@ impl Commanded {
             Verdict::InPlace | Verdict::Refuse { .. } => None,
         }
     }
+
+    /// Whether that object must be a commit.
+    pub(super) fn must_be_commit(&self) -> bool {
+        match &self.verdict {
+            Verdict::Allow(update) | Verdict::Part(update) => update.name.must_be_commit(),
+            Verdict::Stage { event_id, .. } => RefName::pull_request(event_id).must_be_commit(),
+            Verdict::InPlace | Verdict::Refuse { .. } => false,
+        }
+    }
 }
 
 /// The repository that a push goes to.

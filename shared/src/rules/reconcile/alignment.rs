@@ -345,7 +345,7 @@ impl<'f> ObjectPlaces<'f> {
 }
 
 fn check_kind(name: &RefName, kind: ObjectKind) -> Result<(), Missing> {
-    match name.namespace() == Namespace::Branch && kind != ObjectKind::Commit {
+    match name.must_be_commit() && kind != ObjectKind::Commit {
         true => Err(Missing::BranchIsNoCommit(name.clone())),
         false => Ok(()),
     }
