@@ -15,7 +15,6 @@ use crate::fetch::advertise;
 use crate::fetch::advertise::Advertisement;
 use crate::fetch::ls_refs::LsRefs;
 use crate::fetch::ref_answer::RefAnswer;
-use crate::fetch::ref_answer::is_visible;
 use crate::http::tagged::TaggedBody;
 use crate::repositories::refs::RefSnapshot;
 use wire::path::GitService;
@@ -137,8 +136,7 @@ impl Advertised {
 
     pub(super) fn is_tip(&self, oid: &Oid) -> bool {
         let tips = self.tips.get_or_init(|| {
-            let visible = self.refs.refs.iter().filter(|(name, _)| is_visible(name));
-            let mut tips: Vec<Oid> = visible.map(|(_, oid)| *oid).collect();
+            let mut tips: Vec<Oid> = self.refs.refs.values().copied().collect();
             tips.sort_unstable();
             tips
         });

@@ -105,7 +105,7 @@ impl UnwrittenRefs {
             Some(last) => Bound::Excluded(last),
         };
         let shown = self.refs.refs.range((from, Bound::Unbounded));
-        for (name, oid) in shown.filter(|(name, _)| is_visible(name)) {
+        for (name, oid) in shown {
             self.format.add(&self.refs, name, *oid, out);
             if out.len() >= len {
                 self.after = Some(name.clone());
@@ -116,13 +116,6 @@ impl UnwrittenRefs {
         None
     }
 }
-
-pub(crate) fn is_visible(name: &RefName) -> bool {
-    !name.as_str().starts_with(HIDDEN)
-}
-
-/// `transfer.hideRefs` in serving.gitconfig.
-const HIDDEN: &str = "refs/grasp/";
 
 /// What an answer that others may have too may take in memory as long as one of its readers takes nothing: that to some
 /// thousand refs.

@@ -188,12 +188,12 @@ pub(crate) mod tests {
             let value = git
                 .invoke("config")
                 .arg("--get")
-                .arg("transfer.hiderefs")
+                .arg("core.hookspath")
                 .output(b"", Duration::from_secs(10))
                 .await
                 .unwrap();
 
-            assert_eq!(value, b"refs/grasp\n");
+            assert_eq!(value, b"/dev/null\n");
             // git reports to every client what it does not understand in it.
             let hash = git.invoke("hash-object").arg("--stdin").spawn(Stdio::piped()).unwrap();
             let output = hash.output(b"", 100, Duration::from_secs(10)).await.unwrap().unwrap();

@@ -221,7 +221,6 @@ impl World {
             ("refs/tags/a", tag),
             ("refs/tags/nested", nested),
             ("refs/tags/light", two),
-            ("refs/grasp/hidden", two),
         ])
         .await;
         self.git(repository, &["pack-refs", "--all"], b"").await;
@@ -230,7 +229,6 @@ impl World {
             ("refs/heads/loose", one),
             ("refs/tags/loose", nested),
             (&pull_request, two),
-            ("refs/grasp/loose", two),
         ])
         .await;
         self.git(repository, &["symbolic-ref", "HEAD", "refs/heads/main"], b"")
