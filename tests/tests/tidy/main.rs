@@ -202,7 +202,7 @@ fn scripts_can_be_run() {
     );
 }
 
-/// Tables in docs/ say which function and which test a fact stands on.
+/// Tables in docs/, and paragraphs that begin `- **Test:**`, say which function and which test a fact stands on.
 #[test]
 fn functions_and_tests_named_in_tables_exist() {
     let defined: BTreeSet<String> = rust_sources()
@@ -213,6 +213,7 @@ fn functions_and_tests_named_in_tables_exist() {
     let mut missing = Vec::new();
     for source in documents() {
         let mut columns: Vec<bool> = Vec::new();
+        let mut is_of_tests = false;
         for (number, line) in source.lines() {
             let cells: Vec<&str> = cells_of(line);
             if cells.is_empty() {
@@ -220,11 +221,11 @@ fn functions_and_tests_named_in_tables_exist() {
             } else if columns.is_empty() {
                 columns = cells.iter().map(|cell| matches!(*cell, "test" | "function")).collect();
             }
+            // The next lines of a paragraph in a list are indented.
+            is_of_tests = line.starts_with("- **Test:**") || (is_of_tests && line.starts_with("  "));
             let checked = cells.iter().zip(&columns).filter(|(_, checked)| **checked);
-            for name in checked
-                .flat_map(|(cell, _)| in_backticks(cell))
-                .filter(|name| is_name(name))
-            {
+            let texts = checked.map(|(cell, _)| *cell).chain(is_of_tests.then_some(line));
+            for name in texts.flat_map(in_backticks).filter(|name| is_name(name)) {
                 named += 1;
                 if !defined.contains(name) {
                     missing.push(format!("{} {name}", source.at(number)));
