@@ -100,8 +100,9 @@ pub(crate) struct ListenOptions {
     /// X-Forwarded-For, or X-Real-IP if they send only that [default: none, forwarding headers are ignored].
     #[arg(long, value_name = "CIDR[,CIDR...]", value_parser = networks, default_value = "", hide_default_value = true)]
     pub(crate) trusted_proxies: TrustedProxies,
-    /// The address of /livez, /readyz and /metrics, for supervisors and Prometheus. It has no access control: do not
-    /// expose it to clients or through a proxy [default: none].
+    /// The address of /livez, /readyz and /metrics, for supervisors and Prometheus, and of the operator's page, which
+    /// can release and drop waiting events. It has no access control: do not expose it to clients or through a proxy
+    /// [default: none].
     #[arg(long, value_name = "ADDR:PORT",
           value_parser = parsed::<SocketAddr>("an address and port such as 127.0.0.1:7335"))]
     pub(crate) admin_bind: Option<SocketAddr>,
