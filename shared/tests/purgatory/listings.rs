@@ -217,21 +217,23 @@ async fn as_many_as_an_announcement_may_list_are_noted_and_replaced(p: Fixture) 
     }
 }
 
+/// Nor has it taken off all whom the announcement before listed.
 async fn whom_a_program_that_died_has_not_noted_is_noted_when_the_announcement_comes_again(p: Fixture) {
     let owner = Keys::generate();
+    let before: Vec<Keys> = (0..20).map(|_| Keys::generate()).collect();
     let all: Vec<Keys> = (0..150).map(|_| Keys::generate()).collect();
     let all: Vec<&Keys> = all.iter().collect();
     let announcement = listing(&owner, 1, &all);
     p.purgatory.hold(&always(&announcement)).await.unwrap();
     let few = Listing::new(
         &BTreeSet::new(),
-        &all[..10].iter().map(|key| key.public_key()).collect(),
+        &all[..10].iter().copied().chain(&before).map(Keys::public_key).collect(),
     );
     p.purgatory
         .note_listings(&coordinate(&owner, "repo"), &few)
         .await
         .unwrap();
-    assert_eq!(noted(&p, &owner, &all).await.1, 10);
+    assert_eq!(noted(&p, &owner, &all).await.1, 30);
 
     let again = p.purgatory.hold(&always(&announcement)).await.unwrap();
 
@@ -321,7 +323,14 @@ async fn what_an_index_has_of_earlier_versions_is_taken_off_whole(p: Fixture) {
         assert_eq!(noted(&p, &owner, &[]).await.1, all);
     }
 
-    assert_eq!(p.purgatory.note_listings(&at, &Listing::default()).await.unwrap(), all);
+    // One that is listed now may stand behind all of these.
+    let listed: Vec<Keys> = (0..150).map(|_| Keys::generate()).collect();
+    let listed: Vec<&Keys> = listed.iter().collect();
+    let now = Listing::new(&listed.iter().map(|key| key.public_key()).collect(), &BTreeSet::new());
 
+    assert_eq!(p.purgatory.note_listings(&at, &now).await.unwrap(), all);
+
+    assert_eq!(noted(&p, &owner, &listed).await, (vec![true; 150], 150));
+    assert_eq!(p.purgatory.note_listings(&at, &Listing::default()).await.unwrap(), 150);
     assert_eq!(noted(&p, &owner, &[]).await.1, 0);
 }

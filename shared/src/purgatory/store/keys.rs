@@ -121,6 +121,9 @@ const BEHIND_KEPT_FREE: usize = 8;
 /// Of these, how many each stranger may have: more than a person writes before a PR is pushed.
 const BEHIND_SHARE_MAX: usize = 8;
 
+/// Related events that earlier versions let wait behind one event: all of them are moved.
+const BEHIND_READ_MAX: usize = 48;
+
 /// Events that a related one waits behind, at most, of all that it refers to: more than a comment in a thread does.
 const AFTER_MAX: usize = 4;
 
@@ -177,7 +180,8 @@ pub(super) fn lua_table() -> String {
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, announcing_max = {ANNOUNCING_MAX}, \
          page_max = {PAGE_MAX}, looks_page_max = {LOOKS_PAGE_MAX}, \
          page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
-         behind_max = {BEHIND_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, behind_share_max = {BEHIND_SHARE_MAX}, \
+         behind_max = {BEHIND_MAX}, behind_read_max = {BEHIND_READ_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, \
+         behind_share_max = {BEHIND_SHARE_MAX}, \
          after_max = {AFTER_MAX}, \
          refusals_max = {REFUSALS_MAX}, refusals_secs = {REFUSALS_SECS}, \
          listing_max = {}, listed_max = {LISTED_MAX}, listing_bytes = {LISTING_BYTES} }}",

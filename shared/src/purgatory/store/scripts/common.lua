@@ -567,10 +567,10 @@ local function clear_deadline(id, entry)
   end
 end
 
--- Returns the ids of the related events that wait behind an entry.
+-- Returns the ids of all related events that wait behind an entry: more than K.behind_max if an earlier version let them.
 local function ids_behind(id)
   local ids = {}
-  for _, member in ipairs(redis.call('ZRANGE', K.behind .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.behind_max)) do
+  for _, member in ipairs(redis.call('ZRANGE', K.behind .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.behind_read_max)) do
     ids[#ids + 1] = id_at_end(member)
   end
   return ids

@@ -67,7 +67,7 @@ if found then
   end
   note_changed(dirty, id, found)
   -- Who has held it may have died before all that it lists was noted.
-  local left = #listed > 0 and is_waiting(found) and follow_listings(entry.coordinates[1], listed, false, dirty) or ''
+  local left = entry.kind == '30617' and is_waiting(found) and follow_listings(entry.coordinates[1], listed, true, dirty) or ''
   raise(dirty)
   return { extended, 'already:' .. found.status, left }
 end

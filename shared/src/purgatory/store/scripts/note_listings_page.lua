@@ -12,15 +12,17 @@ local coordinate, left = ARGV[1], K.page_max
 local noted, dirty, gone = {}, {}, {}
 for _, rank in ipairs({ '0', '1' }) do
   for _, pubkey in ipairs(noted_listings(coordinate, rank, 2 * K.listed_max)) do
-    noted[pubkey] = rank
+    noted[pubkey] = true
   end
 end
 
 -- Returns those that are not noted with this rank, as many as this page has room for, and leaves in `noted` what is not listed.
 local function not_noted(pubkeys, rank)
   local found = {}
-  for _, pubkey in ipairs(pubkeys) do
-    if noted[pubkey] ~= rank and left > 0 then
+  -- Not by `noted`: that may be a part of what is noted.
+  local ranks = #pubkeys > 0 and redis.call('ZMSCORE', K.lists .. in_key(coordinate), unpack(pubkeys))
+  for place, pubkey in ipairs(pubkeys) do
+    if ranks[place] ~= rank and left > 0 then
       found[#found + 1] = pubkey
       left = left - 1
     end
