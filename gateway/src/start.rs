@@ -65,6 +65,7 @@ use crate::push::receive::Receiver;
 use crate::reconcile::Reconciler;
 use crate::reconcile::known_events::KnownEvents;
 use crate::reconcile::large_loads::LargeLoads;
+use crate::reconcile::paused::PausedPullRequests;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 use crate::repositories::Repositories;
@@ -309,6 +310,7 @@ async fn reconciler(
         changes,
         known_events: KnownEvents::new(),
         pull_request_events: PullRequestEvents::new(),
+        paused: PausedPullRequests::default(),
         settings: Live::new(options.live.of_reconciles()),
     }))
 }

@@ -65,6 +65,7 @@ pub(super) async fn prepare(reconciler: &Reconciler, unprepared: &[Installation]
         {
             tracing::warn!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot sort the commit of a PR, will try again");
             if !matches!(error, RepositoryError::Busy { .. }) {
+                reconciler.paused.begin(coordinate, event_id, RETRY..=RETRY_MAX);
                 continue;
             }
         }
@@ -97,15 +98,15 @@ fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, 
 /// The pause before the next attempt to set the ref of a PR: as long as it has been held, so that it doubles.
 fn later(age_secs: u64) -> Looked {
     Looked::Later {
-        secs: age_secs.clamp(RETRY_SECS, RETRY_SECS_MAX),
+        secs: age_secs.clamp(RETRY.as_secs(), RETRY_MAX.as_secs()),
     }
 }
 
 /// Between two attempts to set the ref of one PR, at first.
-const RETRY_SECS: u64 = 30;
+const RETRY: Duration = Duration::from_secs(30);
 
 /// And at last: what it costs (`pull_request_packs.rs`) is then a hundredth of a processor.
-const RETRY_SECS_MAX: u64 = 3600;
+const RETRY_MAX: Duration = Duration::from_secs(3600);
 
 /// For how long the PRs of one page are sorted; the one that has begun is finished.
 const PREPARE_MAX: Duration = Duration::from_secs(30);

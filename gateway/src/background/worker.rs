@@ -174,6 +174,10 @@ impl Worker {
                 self.start(Work::Repository(coordinate));
             }
         }
+        for (coordinate, event_ids) in self.reconciler.paused.over() {
+            purgatory.ask_for_looks(&coordinate, &event_ids).await?;
+            self.reconciler.paused.note_asked_for(&coordinate, &event_ids);
+        }
         if pending.has_pull_requests || pending.is_overdue {
             for (coordinate, _) in purgatory.dirty_pull_requests(BATCH + busy).await? {
                 self.start(Work::PullRequests(coordinate));

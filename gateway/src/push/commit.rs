@@ -56,6 +56,7 @@ pub(super) async fn commit(
     // finishes.
     let pull_request_ids = request.pull_request_ids();
     loader.purgatory.ask_for_looks(coordinate, &pull_request_ids).await?;
+    reconciler.paused.skip(coordinate, &pull_request_ids);
     // A stranger's PR has nothing else of the repository reconciled.
     if pull_request_ids.len() < request.list.commands.len() {
         loader.purgatory.mark_dirty(&coordinates).await?;
@@ -85,24 +86,7 @@ pub(super) async fn commit(
         .await?;
         let reconciled = reconciler.reconcile(&mut locked, &mut loaded).await;
         let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
-        // The report is what is on disk now, whatever was decided.
-        match repositories.at(coordinate).refs().await {
-            Ok(refs) => {
-                let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
-                decision.judge_result(&refs, is_done);
-                if let Err(error) = judge_parts(repositories, coordinate, &mut decision, &refs).await {
-                    log_unfinished(coordinate, &error);
-                }
-            }
-            Err(error) => {
-                log_unfinished(coordinate, &error);
-                decision.judge_result(&BTreeMap::new(), false);
-            }
-        }
-        if !is_done {
-            // Its refs may be set all the same, when something else could not be changed behind them.
-            decision.notes.push(RELEASED_LATER.to_owned());
-        }
+        judge_result(repositories, coordinate, &mut decision, is_done).await;
         match reconciled {
             Ok(reconciled) => {
                 decision.judge_room(coordinate, &reconciled.lacking, &reconciled.staged);
@@ -114,6 +98,32 @@ pub(super) async fn commit(
     }
     tracing::info!(repo.coordinate = %coordinate, commands = decision.commands.len(), refused = decision.refused(), is_kept_aside = decision.is_part(), "push decided");
     Ok(Committed { decision, leased })
+}
+
+/// Judges the commands by what is on disk now, whatever was decided: that is what the pusher is told.
+async fn judge_result(
+    repositories: &Repositories,
+    coordinate: &Coordinate,
+    decision: &mut PushDecision,
+    is_done: bool,
+) {
+    match repositories.at(coordinate).refs().await {
+        Ok(refs) => {
+            let refs = refs.map(|snapshot| snapshot.refs).unwrap_or_default();
+            decision.judge_result(&refs, is_done);
+            if let Err(error) = judge_parts(repositories, coordinate, decision, &refs).await {
+                log_unfinished(coordinate, &error);
+            }
+        }
+        Err(error) => {
+            log_unfinished(coordinate, &error);
+            decision.judge_result(&BTreeMap::new(), false);
+        }
+    }
+    if !is_done {
+        // Its refs may be set all the same, when something else could not be changed behind them.
+        decision.notes.push(RELEASED_LATER.to_owned());
+    }
 }
 
 /// Judges the commands by the objects that they name, those of the repository and those that came.

@@ -35,6 +35,8 @@ pub(super) enum Failed {
     Alignment(Coordinate),
     /// The ref of a PR could not be set in a repository.
     Installation(Coordinate, EventId),
+    /// That has to be prepared first.
+    Unprepared(Installation),
 }
 
 impl Attempts {
@@ -43,16 +45,12 @@ impl Attempts {
         match failed {
             Failed::Alignment(coordinate) => drop(self.broken.insert(coordinate)),
             Failed::Installation(coordinate, event_id) => drop(self.uninstallable.insert((coordinate, event_id))),
+            Failed::Unprepared(installation) => {
+                let key = (installation.coordinate.clone(), installation.event_id);
+                self.uninstallable.insert(key);
+                self.unprepared.push(installation);
+            }
         }
-    }
-
-    /// Notes which PRs have to be prepared first; returns whether there are any.
-    pub(super) fn note_unprepared(&mut self, unprepared: Vec<Installation>) -> bool {
-        let is_any = !unprepared.is_empty();
-        let keys = unprepared.iter().map(|of| (of.coordinate.clone(), of.event_id));
-        self.uninstallable.extend(keys);
-        self.unprepared.extend(unprepared);
-        is_any
     }
 
     /// Notes where parts have moved in by a plan; returns whether there are more such repositories than before.

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use shared::nip34::Coordinate;
 use shared::rules::Facts;
-use shared::rules::Installation;
 use shared::rules::Plan;
 use shared::rules::Staged;
 
@@ -34,31 +33,14 @@ pub(super) async fn change_repositories(
         let installed = async { locked.repository(coordinate)?.install(installation).await };
         if let Err(error) = installed.await {
             if matches!(error, RepositoryError::Unsorted { .. }) {
-                attempts.unprepared.push(installation.clone());
-            } else {
-                tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot set the ref of a PR, will try again");
+                return Err(Failed::Unprepared(installation.clone()));
             }
+            tracing::error!(repo.coordinate = %coordinate, event.id = %event_id, error = logged(&error), "cannot set the ref of a PR, will try again");
             return Err(Failed::Installation(coordinate.clone(), event_id));
         }
         attempts.installed.push(installation.clone());
     }
     Ok(())
-}
-
-/// Returns those PRs of a plan that have to be prepared before their refs can be set.
-pub(super) async fn unprepared(locked: &LockedRepositories<'_>, plan: &Plan) -> Vec<Installation> {
-    let mut unprepared = Vec::new();
-    for installation in &plan.installations {
-        let is_prepared = async {
-            let repository = locked.repository(&installation.coordinate)?;
-            repository.is_prepared(installation).await
-        };
-        // What cannot be told shows when it is tried.
-        if is_prepared.await.is_ok_and(|is_prepared| !is_prepared) {
-            unprepared.push(installation.clone());
-        }
-    }
-    unprepared
 }
 
 /// Makes repositories durable that a plan with releases leaves as they are: their last change may be that of a gateway

@@ -11,11 +11,13 @@ mod in_flight;
 pub(crate) mod known_events;
 pub(crate) mod large_loads;
 mod noted;
+pub(crate) mod paused;
 pub(crate) mod publish;
 pub(crate) mod pull_request_events;
 pub(crate) mod reconciled;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use shared::live::Live;
 use shared::load_facts::FactLoader;
@@ -26,11 +28,11 @@ use shared::rules::plan;
 
 use crate::logged::logged;
 use crate::reconcile::attempts::Attempts;
+use crate::reconcile::attempts::Failed;
 use crate::reconcile::carry_out::change_repositories;
 use crate::reconcile::carry_out::clear_notes;
 use crate::reconcile::carry_out::end_parts;
 use crate::reconcile::carry_out::sync_unchanged;
-use crate::reconcile::carry_out::unprepared;
 use crate::reconcile::carry_out::unstage;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::known_events::KnownEvents;
@@ -42,6 +44,7 @@ use crate::reconcile::noted::growing;
 use crate::reconcile::noted::mark_others;
 use crate::reconcile::noted::note_remaining;
 use crate::reconcile::noted::read_whole;
+use crate::reconcile::paused::PausedPullRequests;
 use crate::reconcile::publish::Publisher;
 use crate::reconcile::pull_request_events::PullRequestEvents;
 pub(crate) use crate::reconcile::reconciled::Reconciled;
@@ -64,6 +67,8 @@ pub(crate) struct Reconciler {
     pub(crate) known_events: KnownEvents,
     /// Which PRs have refs here.
     pub(crate) pull_request_events: PullRequestEvents,
+    /// Which PRs are not to be tried again yet.
+    pub(crate) paused: PausedPullRequests,
     /// What loads facts, in places where they take much memory.
     pub(crate) large_loads: LargeLoads,
     /// How long things last and how much there may be.
@@ -89,15 +94,12 @@ impl Reconciler {
         self.known_events.note(&loaded.facts);
         let mut attempts = Attempts {
             broken: clear_notes(locked, &loaded.facts).await,
+            uninstallable: self.paused.among(&loaded.scope),
             ..Attempts::default()
         };
         loop {
             let (plan, disk) = self.plan(locked, loaded, &attempts).await;
             if self.leave(locked, loaded, &plan, &mut attempts).await? {
-                continue;
-            }
-            // Before the mark: that has all PRs of the repository reconciled, which would try these again at once.
-            if attempts.note_unprepared(unprepared(locked, &plan).await) {
                 continue;
             }
             // Before the objects: other events that they complete are reconciled afterwards.
@@ -107,7 +109,11 @@ impl Reconciler {
             }
             let changed = change_repositories(locked, &plan, &mut attempts).await;
             self.pull_request_events.note_installed(&attempts.installed);
+            self.paused.end(&attempts.installed);
             if let Err(failed) = changed {
+                if let Failed::Installation(coordinate, event_id) = &failed {
+                    self.paused.begin(coordinate, *event_id, PAUSE_MIN..=PAUSE_MAX);
+                }
                 attempts.note_failed(failed);
                 continue;
             }
@@ -245,3 +251,7 @@ impl Reconciler {
         Ok(())
     }
 }
+
+/// Between two attempts to set the ref of one PR, while the disk fails: as for a repository.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(64);

@@ -33,6 +33,7 @@ use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::offers::NotedOffer;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::finish_changes;
+use crate::repositories::packs::open_packs;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::received::Received;
@@ -215,6 +216,26 @@ impl LockedRepository<'_> {
         Ok(staging.place(staged, objects, order, pusher).await?)
     }
 
+    /// Removes staged objects that are not all of what their commit needs, as a restored backup may leave them: its
+    /// event then waits for a push, and not for a repository that can be changed. Their pusher was told `ok`: they are
+    /// removed only if everything can be read and something is nevertheless missing.
+    ///
+    /// # Errors
+    /// [`RepositoryError`]; they are still there.
+    pub(super) async fn unstage_if_incomplete(&self, staged: &Staged) -> Result<(), RepositoryError> {
+        self.repository.create().await?;
+        let object_dir = Staging::of(&self.repository).object_dir(&staged.event_id, &staged.commit_oid);
+        let object_dirs = [object_dir.clone(), self.repository.object_dir()];
+        in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir))).await?;
+        match check_complete(&self.repository, &[object_dir], &[staged.commit_oid].into()).await {
+            Err(RepositoryError::Incomplete { message }) => {
+                tracing::warn!(repo.coordinate = %staged.coordinate, event.id = %staged.event_id, message, "a staged commit lacks objects: it is removed, and its PR waits for a push");
+                self.unstage(staged).await
+            }
+            checked => checked,
+        }
+    }
+
     /// Removes staged objects.
     ///
     /// # Errors
@@ -255,19 +276,6 @@ impl LockedRepository<'_> {
             head: alignment.head.clone(),
         })
         .await
-    }
-
-    /// Whether the commit of a PR can be installed without being prepared, as far as that is known.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if a directory cannot be read.
-    pub(crate) async fn is_prepared(&self, installation: &Installation) -> Result<bool, RepositoryError> {
-        let (event_id, commit_oid) = (&installation.event_id, &installation.commit_oid);
-        match &installation.source {
-            InstallationSource::Here | InstallationSource::Repository(_) => Ok(true),
-            InstallationSource::Staged => Staging::of(&self.repository).is_sorted(event_id, commit_oid).await,
-            InstallationSource::StagedElsewhere(_) => Ok(false),
-        }
     }
 
     /// Sets the ref of a PR, after its commit has moved in.

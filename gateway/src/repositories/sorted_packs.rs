@@ -51,28 +51,20 @@ impl SortedPacks {
     /// Moves them from their object directory into the repository, and returns whether they were all there, or had
     /// moved before a crash. Call it under the repository's lock. Blocks.
     pub(super) fn move_in(&self, object_dir: &Path, repository: &Repository) -> Result<bool, FileError> {
-        let Some(left) = self.left(object_dir, repository)? else {
-            return Ok(false);
-        };
-        move_some(left, object_dir, &repository.object_dir())?;
-        Ok(true)
-    }
-
-    /// Whether they can move in as they are. Call it under the repository's lock. Blocks.
-    pub(super) fn can_move_in(&self, object_dir: &Path, repository: &Repository) -> Result<bool, FileError> {
-        Ok(self.left(object_dir, repository)?.is_some())
-    }
-
-    /// Returns those that have not moved in before a crash; `None`: they are not all there, or have to be sorted anew.
-    fn left(&self, object_dir: &Path, repository: &Repository) -> Result<Option<BTreeSet<PathBuf>>, FileError> {
         if !self.whole_with.holds_for(repository.path())? {
-            return Ok(None);
+            return Ok(false);
         }
         let to = repository.object_dir();
         let (here, moved) = (packs_in(&object_dir.join("pack"))?, packs_in(&to.join("pack"))?);
-        let is_there = |pack: &PathBuf| here.contains(pack) || moved.contains(pack);
-        let left = || self.packs.intersection(&here).cloned().collect();
-        Ok(self.packs.iter().all(is_there).then(left))
+        if !self
+            .packs
+            .iter()
+            .all(|pack| here.contains(pack) || moved.contains(pack))
+        {
+            return Ok(false);
+        }
+        move_some(self.packs.intersection(&here).cloned().collect(), object_dir, &to)?;
+        Ok(true)
     }
 }
 

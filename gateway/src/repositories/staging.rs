@@ -17,6 +17,7 @@ use shared::rules::Staged;
 use crate::git::error::GitError;
 use crate::logged::logged;
 use crate::process::exceeded_limit;
+use crate::repositories::creation::make_new_dir;
 use crate::repositories::creation::replace_coordinate;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::generation::WholeWith;
@@ -122,20 +123,6 @@ impl Staging {
             remove_unless_in_use(&own)
         })
         .await
-    }
-
-    /// Whether the objects staged for `event_id` at `commit_oid` can move in as they are, unless it is unknown. Call it
-    /// under the lock of the repository.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if a directory cannot be read.
-    pub(super) async fn is_sorted(&self, event_id: &EventId, commit_oid: &Oid) -> Result<bool, RepositoryError> {
-        let (path, repository) = (self.object_dir(event_id, commit_oid), self.repository.clone());
-        let can_move_in = in_background(move || match SortedPacks::read(&path) {
-            Some(sorted) => sorted.can_move_in(&path, &repository),
-            None => Ok(false),
-        });
-        Ok(can_move_in.await?)
     }
 
     /// Moves the objects staged for `event_id` at `commit_oid` into the repository, which must be on disk, if they are
@@ -244,8 +231,8 @@ fn is_fault_of_ours(message: &str) -> bool {
 const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
 
 /// Puts packs into each object directory of `to`, somewhere in `own`, which belongs to `repository` and names it;
-/// durably, with a note of what they are complete with. A new one that fails is removed again: call it under the
-/// repository's lock. Blocks.
+/// durably, with a note of what they are complete with. A new one is there with all of it or not at all: without its
+/// objects it would be taken for a commit that came. Blocks.
 pub(super) fn place_aside(
     repository: &Repository,
     own: &Path,
@@ -256,27 +243,50 @@ pub(super) fn place_aside(
     make_dir(own)?;
     note_coordinate(repository, own)?;
     let layout = repository.store().layout();
+    let (old, new): (Vec<&PathBuf>, Vec<&PathBuf>) = to.iter().partition(|to| to.is_dir());
+    for to in old {
+        make_dir(&to.join("pack"))?;
+        whole_with.clone().note(to, false)?;
+        place_packs(to)?;
+    }
+    let new: Vec<(PathBuf, &Path)> = new.into_iter().map(|to| (layout.fresh_quarantine(), &**to)).collect();
+    let made = make_new(&new, whole_with, &place_packs);
+    if made.is_err() {
+        // Where that fails too, the next start sweeps them.
+        new.iter().for_each(|(fresh, _)| drop(fs::remove_dir_all(fresh)));
+    }
+    made?;
     let root = layout.root();
     let mut changed = BTreeSet::new();
     for to in to {
-        let is_new = !to.is_dir();
-        let place = || {
-            // An empty pack leaves an empty directory: the push itself counts, not its objects.
-            make_dir(&to.join("pack"))?;
-            whole_with.clone().note(to, is_new)?;
-            place_packs(to)
-        };
-        if let Err(error) = place() {
-            if is_new {
-                // It would be taken for a commit that came. If it cannot be removed, sorting finds no objects in it.
-                layout.remove_at_once(to).ok();
-            }
-            return Err(error);
-        }
         changed.extend(to.ancestors().take_while(|dir| *dir != root).map(Path::to_owned));
         changed.insert(WholeWith::note_in(to));
     }
     sync(&Vec::from_iter(changed))
+}
+
+/// Makes object directories in a place where nobody looks for them, and moves each to where it belongs when all are
+/// durable.
+fn make_new(
+    new: &[(PathBuf, &Path)],
+    whole_with: &WholeWith,
+    place_packs: impl Fn(&Path) -> Result<(), FileError>,
+) -> Result<(), FileError> {
+    let mut made = Vec::new();
+    for (fresh, _) in new {
+        make_new_dir(fresh)?;
+        // An empty pack leaves an empty directory: the push itself counts, not its objects.
+        make_new_dir(&fresh.join("pack"))?;
+        whole_with.clone().note(fresh, true)?;
+        place_packs(fresh)?;
+        made.extend([WholeWith::note_in(fresh), fresh.clone()]);
+    }
+    sync(&made)?;
+    for (fresh, to) in new {
+        make_dir(to.parent().unwrap_or(to))?;
+        fs::rename(fresh, to).map_err(failed("move", fresh))?;
+    }
+    Ok(())
 }
 
 /// Notes in an object directory whose share it counts for.
@@ -663,6 +673,20 @@ mod tests {
 
         assert_eq!([new.is_dir(), there.is_dir()], [false, true]);
         assert_eq!(world.quarantine_entries(), 0);
+        // Nor would a crash leave anything.
+        let is_seen = |_: &Path| {
+            assert!(!new.exists());
+            Ok(())
+        };
+        place_aside(
+            &upstream,
+            &own,
+            std::slice::from_ref(&new),
+            &WholeWith::Nothing,
+            is_seen,
+        )
+        .unwrap();
+        assert!(new.join("pack").is_dir());
     }
 
     #[tokio::test]

@@ -1,5 +1,8 @@
 //! What a client packs besides what it declares stays outside, where nobody can fetch it.
 
+use std::time::Duration;
+use std::time::Instant;
+
 use nostr::event::EventId;
 use nostr::key::Keys;
 use tests::clients::http;
@@ -19,6 +22,7 @@ in_both_worlds!(
     a_pull_request_brings_its_commit_and_no_more,
     commits_of_one_push_stand_on_the_disk_once,
     a_commit_whose_objects_never_came_is_not_tried_again_at_once,
+    a_commit_that_cannot_move_in_is_not_tried_again_at_once,
 );
 
 /// Pushes these commands with a pack of these commits, as no git client would; returns the report.
@@ -182,6 +186,43 @@ async fn a_commit_whose_objects_never_came_is_not_tried_again_at_once(kind: Kind
         Served::new(&world, &mut nostr, name).await;
     }
     assert!(attempts() <= 2, "{} attempts", attempts());
+    assert!(!staged.join(event.id.to_hex()).exists());
     push(&offered, &event.id).await;
+    eventually("it is served", async || nostr.serves(&event).await).await;
+}
+
+/// Likewise where its objects are here and cannot move in: on a disk that is full, for one.
+async fn a_commit_that_cannot_move_in_is_not_tried_again_at_once(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let offered = served.git.commit("offer").await;
+    let event = served.repository.pull_request(&Keys::generate(), &offered);
+    let refspec = format!("{offered}:refs/nostr/{}", event.id);
+    served.git.push(&served.url, &[&refspec]).await.expect_ok();
+    let owner = served.repository.owner.public_key().to_hex();
+    let staged = world.folder().join("data/staging/r").join(owner);
+    let staged = staged.join(event.id.to_hex()).join(&offered).join("pack");
+    let name = std::fs::read_dir(staged)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let name = name
+        .max_by_key(|name| name.to_string_lossy().ends_with(".pack"))
+        .unwrap();
+    let in_the_way = world.repository_dir(&served.repository).join("objects/pack").join(name);
+    std::fs::create_dir(&in_the_way).unwrap();
+    let attempts = || {
+        let log = world.gateway_log();
+        log.matches("cannot set the ref of a PR").count()
+    };
+
+    assert_eq!(nostr.send(&event).await, held());
+
+    eventually("it was tried", async || attempts() > 0).await;
+    let first = Instant::now();
+    eventually("it was tried again", async || attempts() > 3).await;
+    // One second, two, and four.
+    assert!(first.elapsed() > Duration::from_secs(5), "{:?}", first.elapsed());
+    std::fs::remove_dir(&in_the_way).unwrap();
     eventually("it is served", async || nostr.serves(&event).await).await;
 }
