@@ -92,10 +92,15 @@ impl Finding {
         self.page.get_or_init(page).await.as_ref()
     }
 
-    /// Returns the feed of releases, as [`Finding::page`] returns the page.
-    pub(crate) async fn feed(&self, written: impl Future<Output = String>) -> &TaggedBody {
+    /// Keeps the feed of releases that was `written` when it was asked for first.
+    pub(crate) async fn keep_feed(&self, written: impl Future<Output = String>) {
         let feed = async || TaggedBody::new(Bytes::from(written.await));
-        self.feed.get_or_init(feed).await
+        self.feed.get_or_init(feed).await;
+    }
+
+    /// Returns the feed of releases, if it was kept.
+    pub(crate) fn feed(&self) -> Option<&TaggedBody> {
+        self.feed.get()
     }
 
     /// Returns the refs of a readable repository.

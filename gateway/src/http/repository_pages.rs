@@ -9,6 +9,8 @@ use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::fairness::slots::Slot;
+use crate::fairness::slots::Slots;
 use crate::fetch::finding::Finding;
 use crate::fetch::finding::Found;
 use crate::fetch::reader::Reader;
@@ -26,6 +28,8 @@ pub(crate) struct RepositoryPages {
     repositories: Repositories,
     open_counts: Arc<OpenCounts>,
     contents: ShownContents,
+    /// For writing feeds.
+    feeds: Slots,
 }
 
 impl RepositoryPages {
@@ -35,6 +39,7 @@ impl RepositoryPages {
             repositories,
             open_counts: Arc::new(OpenCounts::new()),
             contents: ShownContents::new(),
+            feeds: Slots::new(FEEDS_MAX),
         }
     }
 
@@ -84,29 +89,56 @@ impl RepositoryPages {
 
     /// Answers with the feed of a repository's releases, or that the client that sent `headers` has it.
     pub(super) async fn releases(&self, coordinate: &Coordinate, address: IpAddr, headers: &HeaderMap) -> Response {
-        let finding = self.reader.find(coordinate, address).await;
-        let (facts, refs) = match (facts_to_show(&finding), finding.refs()) {
-            (Ok(facts), Some(refs)) => (facts, refs),
-            (Ok(_), None) => return finding.found.refusal(),
-            (Err(refusal), _) => return *refusal,
+        let kept = self.reader.recent(coordinate);
+        let finding = match kept.filter(|finding| finding.feed().is_some()) {
+            Some(finding) => finding,
+            None => {
+                // Before the facts are loaded: many may wait here, and facts are large.
+                let slot = self.feeds.acquire(address).await;
+                let finding = self.reader.find(coordinate, address).await;
+                self.write_feed(coordinate, &finding, slot).await;
+                finding
+            }
         };
-        let mut is_new = false;
-        let written = async {
-            is_new = true;
-            let releases = self.repositories.at(coordinate).releases(Arc::clone(refs)).await;
-            let releases = releases.unwrap_or_else(|error| {
-                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot read the tags of a repository");
-                Vec::new()
-            });
-            feed(coordinate, name_of(coordinate, facts), &facts.service, &releases)
-        };
-        let feed = finding.feed(written).await;
-        if is_new {
-            self.reader.weigh(coordinate, &finding);
+        match (facts_to_show(&finding), finding.feed()) {
+            (Ok(_), Some(feed)) => reply::feed_tagged(feed, headers),
+            (Ok(_), None) => finding.found.refusal(),
+            (Err(refusal), _) => *refusal,
         }
-        reply::feed_tagged(feed, headers)
+    }
+
+    /// Writes the feed of a repository that can be shown. What has begun ends, whether its client waits for it or not:
+    /// the next one would begin again.
+    async fn write_feed(&self, coordinate: &Coordinate, finding: &Arc<Finding>, slot: Slot) {
+        let (Ok(facts), Some(refs), None) = (facts_to_show(finding), finding.refs(), finding.feed()) else {
+            return;
+        };
+        let (name, service) = (name_of(coordinate, facts).to_owned(), facts.service.clone());
+        let (repository, refs) = (self.repositories.at(coordinate), Arc::clone(refs));
+        let kept = Arc::clone(finding);
+        let written = tokio::spawn(async move {
+            let _slot = slot;
+            let written = async {
+                let coordinate = repository.coordinate();
+                let releases = repository.releases(refs).await.unwrap_or_else(|error| {
+                    tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot read the tags of a repository");
+                    Vec::new()
+                });
+                feed(coordinate, &name, &service, &releases)
+            };
+            kept.keep_feed(written).await;
+        });
+        match written.await {
+            Ok(()) => self.reader.weigh(coordinate, finding),
+            Err(error) => {
+                tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "the feed of a repository could not be written");
+            }
+        }
     }
 }
+
+/// Feeds that are written at the same time, each of up to some thousand tags.
+const FEEDS_MAX: usize = 4;
 
 /// Returns the facts of a repository that can be shown, or why it cannot.
 fn facts_to_show(finding: &Finding) -> Result<&Facts, Box<Response>> {

@@ -7,13 +7,13 @@ use quick_cache::sync::Cache;
 use shared::git::Oid;
 use shared::nip34::Coordinate;
 
+use crate::command_error::causes;
 use crate::http::pages::contents::Contents;
-use crate::logged::logged;
 use crate::repositories::Repositories;
 
 /// The shown content of commits, by its maximum size. It never changes.
 pub(super) struct ShownContents {
-    cache: Cache<ContentsOf, Arc<Contents>, ContentsBytes>,
+    cache: Arc<Cache<ContentsOf, Arc<Contents>, ContentsBytes>>,
 }
 
 type ContentsOf = (Coordinate, Oid, usize);
@@ -30,7 +30,11 @@ impl Weighter<ContentsOf, Arc<Contents>> for ContentsBytes {
 impl ShownContents {
     pub(super) fn new() -> Self {
         Self {
-            cache: Cache::with_weighter(CONTENTS_EXPECTED, CONTENTS_BYTES_MAX, ContentsBytes),
+            cache: Arc::new(Cache::with_weighter(
+                CONTENTS_EXPECTED,
+                CONTENTS_BYTES_MAX,
+                ContentsBytes,
+            )),
         }
     }
 
@@ -46,18 +50,19 @@ impl ShownContents {
         if let Some(contents) = self.cache.get(&key) {
             return contents;
         }
-        let repository = repositories.at(coordinate);
-        let rendered = repository.head_contents(head, move |read| Arc::new(Contents::new(read, bytes_max)));
-        match rendered.await {
-            Ok(contents) => {
-                self.cache.insert(key, Arc::clone(&contents));
-                contents
-            }
-            Err(error) => {
-                tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot read the content of a repository's page");
-                Arc::default()
-            }
-        }
+        let (cache, repository) = (Arc::clone(&self.cache), repositories.at(coordinate));
+        // What has begun ends, whether its client waits for it or not: the next one would begin again.
+        let shown = tokio::spawn(async move {
+            let rendered = repository.head_contents(head, move |read| Arc::new(Contents::new(read, bytes_max)));
+            cache.get_or_insert_async(&key, rendered).await
+        });
+        let error = match shown.await {
+            Ok(Ok(contents)) => return contents,
+            Ok(Err(error)) => causes(&error),
+            Err(error) => causes(&error),
+        };
+        tracing::warn!(repo.coordinate = %coordinate, error, "cannot read the content of a repository's page");
+        Arc::default()
     }
 }
 

@@ -268,6 +268,7 @@ impl Receiver {
         place.keep()?;
         request.memory.keep()?;
         let limits = self.repositories.limits();
+        let of_pack = limits.of_pack(pack.bytes());
         // It stands twice until it is checked.
         if !self
             .repositories
@@ -279,6 +280,8 @@ impl Receiver {
             return Err(NoRoom::Disk.into());
         }
         let kept = self.repositories.kept(&request.coordinate, decision.parts_of()).await?;
+        // What is kept may be much, and is sorted with it.
+        let limits = if kept.is_some() { limits } else { of_pack };
         let ingested = self.repositories.ingest(&request.coordinate, pack, kept.as_ref()).await;
         let quarantine = match ingested {
             Err(IngestError::MissingObject { message }) if request.list.is_shallow => {

@@ -1,6 +1,8 @@
 //! The content of the commit that HEAD leads to, for pages: its README and the last commits, read with the usual limits
 //! for objects. Missing, malformed or too expensive parts are left out.
 
+use std::time::Duration;
+
 use gix::date::Time;
 use gix::hash::Kind::Sha1;
 use gix::objs::CommitRef;
@@ -46,7 +48,7 @@ impl Repository {
     ) -> Result<T, ReadError> {
         let object_dir = self.object_dir();
         in_background(move || {
-            let objects = Objects::open(&[object_dir])?;
+            let objects = Objects::open(&[object_dir], CONTENTS_CPU_MAX)?;
             Ok(render(&HeadContents {
                 readme: readme(&objects, head)?,
                 commits: last_commits(&objects, head)?,
@@ -149,6 +151,9 @@ const README_BYTES_MAX: u64 = 1024 * 1024;
 const README_SHOWN_BYTES_MAX: usize = 16 * 1024;
 
 const LINE_BYTES_MAX: usize = 500;
+
+/// To read all of it; a README of 1 MiB behind some deltas takes a tenth.
+const CONTENTS_CPU_MAX: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,7 @@ impl Quarantine {
         spool: Spool,
         limits: &IngestLimits,
     ) -> Result<(), IngestError> {
+        let limits = &limits.of_pack(spool.bytes());
         let (index_pack, bytes) = match (spool.finish().await?, ready) {
             (Spooled::File(file), _) => (self.index_pack(limits).spawn(file.into())?, Vec::new()),
             (Spooled::Memory(bytes), Some(ready)) => (ready, bytes),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gix::odb::pack::index::File as PackIndex;
 use shared::git::Oid;
@@ -114,7 +115,7 @@ impl Marks {
             for (entry, _) in left {
                 let here = match &here {
                     Some(here) => here,
-                    None => here.insert(Objects::open(std::slice::from_ref(&of_repository))?),
+                    None => here.insert(Objects::open(std::slice::from_ref(&of_repository), Duration::ZERO)?),
                 };
                 let is_here = match to_oid(&entry.oid) {
                     Some(oid) => here.kind(oid)?.is_some(),

@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gix::error::Class;
 use gix::error::ResourceExhaustionKind;
 use gix::objs::Kind;
+use rustix::time::ClockId;
+use rustix::time::clock_gettime;
 use shared::git::ObjectKind;
 use shared::git::Oid;
 
@@ -41,7 +44,8 @@ pub(crate) async fn object_kinds(
 
 /// As [`object_kinds`]. Blocks.
 pub(super) fn kinds_in(object_dirs: &[PathBuf], oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
-    let objects = Objects::open(object_dirs)?;
+    // Only headers are read, which the limit does not concern.
+    let objects = Objects::open(object_dirs, Duration::ZERO)?;
     let mut kinds = BTreeMap::new();
     for oid in oids {
         if let Some(kind) = objects.kind(*oid)? {
@@ -51,13 +55,18 @@ pub(super) fn kinds_in(object_dirs: &[PathBuf], oids: &[Oid]) -> Result<BTreeMap
     Ok(kinds)
 }
 
-/// Object directories opened for one operation.
+/// Object directories opened for one operation of one thread. What it may cost is bounded for each object, and for all
+/// of them together: few bytes of a push can be thousands of objects that each take much to rebuild.
 pub(crate) struct Objects {
     stores: Vec<gix::odb::Handle>,
+    /// In the processor time of this thread.
+    ends_at: Duration,
 }
 
 impl Objects {
-    pub(crate) fn open(object_dirs: &[PathBuf]) -> Result<Self, ReadError> {
+    /// Opens object directories. When this thread has worked for `cpu_max` since, each further object costs too much to
+    /// read; that it exists, and of which kind it is, can still be asked.
+    pub(crate) fn open(object_dirs: &[PathBuf], cpu_max: Duration) -> Result<Self, ReadError> {
         let mut stores = Vec::with_capacity(object_dirs.len());
         for path in object_dirs.iter().filter(|path| path.is_dir()) {
             let options = gix::odb::store::init::Options {
@@ -69,7 +78,10 @@ impl Objects {
             let store = gix::odb::at_opts(path, gix::hash::Kind::Sha1, [], options);
             stores.push(store.map_err(failed("open the object directory", path))?);
         }
-        Ok(Self { stores })
+        Ok(Self {
+            stores,
+            ends_at: thread_cpu_time().saturating_add(cpu_max),
+        })
     }
 
     pub(crate) fn kind(&self, oid: Oid) -> Result<Option<ObjectKind>, ReadError> {
@@ -81,6 +93,9 @@ impl Objects {
     pub(crate) fn peel(&self, oid: Oid) -> Result<Option<Oid>, ReadError> {
         let mut at = oid;
         for _ in 0..TAG_DEPTH_MAX {
+            if self.is_spent() {
+                return Ok(None);
+            }
             match self.find(at)? {
                 Some(found) if found.kind != ObjectKind::Tag => return Ok((at != oid).then_some(at)),
                 Some(found) if found.size_bytes <= TAG_BYTES_MAX && found.deltas <= DELTAS_MAX => {
@@ -102,6 +117,9 @@ impl Objects {
     /// Returns the objects that one refers to, submodules left out; none if it is not here. `None`: it costs too much
     /// to read.
     pub(super) fn links(&self, oid: Oid) -> Result<Option<Vec<Oid>>, ReadError> {
+        if self.is_spent() {
+            return Ok(None);
+        }
         match self.find(oid)? {
             Some(found) if found.kind != ObjectKind::Blob => self.read(oid, &found, |object| links_in(oid, object)),
             Some(_) | None => Ok(Some(Vec::new())),
@@ -110,6 +128,9 @@ impl Objects {
 
     /// Returns the blobs of a tree with a name that is meant; none of anything else. `None`: it costs too much to read.
     pub(super) fn entries_named(&self, oid: Oid, is_meant: fn(&[u8]) -> bool) -> Result<Option<Vec<Oid>>, ReadError> {
+        if self.is_spent() {
+            return Ok(None);
+        }
         match self.find(oid)? {
             Some(found) if found.kind == ObjectKind::Tree => self.read(oid, &found, |object| {
                 let mut named = Vec::new();
@@ -128,12 +149,20 @@ impl Objects {
     /// Returns the content of an object of this kind. `None`: none such is here, it has more bytes than that, or it
     /// costs too much to read.
     pub(super) fn content(&self, oid: Oid, kind: ObjectKind, bytes_max: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        if self.is_spent() {
+            return Ok(None);
+        }
         match self.find(oid)? {
             Some(found) if found.kind == kind && found.size_bytes <= bytes_max => {
                 self.read(oid, &found, |object| Ok(object.data.to_vec()))
             }
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// Whether each further object costs too much to read.
+    pub(super) fn is_spent(&self) -> bool {
+        thread_cpu_time() >= self.ends_at
     }
 
     /// Reads an object that was found, unless that costs too much.
@@ -188,6 +217,11 @@ impl Objects {
         }
         Ok(None)
     }
+}
+
+fn thread_cpu_time() -> Duration {
+    // It is never negative.
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or(Duration::MAX)
 }
 
 pub(super) fn to_oid(id: &gix::oid) -> Option<Oid> {
@@ -290,7 +324,7 @@ mod tests {
         let [commit, _] = world.two_commits(&repository).await;
         let small = tag_of(&world, &repository, commit, &"a".repeat(200_000)).await;
         let large = tag_of(&world, &repository, commit, &"a".repeat(6_000_000)).await;
-        let objects = |repository: &Repository| Objects::open(&[repository.object_dir()]).unwrap();
+        let objects = |repository: &Repository| Objects::open(&[repository.object_dir()], Duration::MAX).unwrap();
         assert_eq!(objects(&repository).peel(small).unwrap(), Some(commit));
 
         pack(&world, &repository, &[small, large]).await;
@@ -300,6 +334,25 @@ mod tests {
         assert_eq!(objects.peel(small).unwrap(), None);
         assert_eq!(objects.kind(small).unwrap(), Some(ObjectKind::Tag));
         assert_eq!(objects.peel(large).unwrap(), None);
+    }
+
+    /// Many that are each within the limits were read, for minutes.
+    #[tokio::test]
+    async fn what_an_operation_reads_has_a_bound_in_all() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [commit, _] = world.two_commits(&repository).await;
+        let tag = tag_of(&world, &repository, commit, "x").await;
+
+        for (cpu_max, is_read) in [(Duration::MAX, true), (Duration::ZERO, false)] {
+            let objects = Objects::open(&[repository.object_dir()], cpu_max).unwrap();
+            assert_eq!(objects.peel(tag).unwrap().is_some(), is_read);
+            assert_eq!(objects.links(commit).unwrap().is_some(), is_read);
+            assert_eq!(objects.entries_named(commit, |_| true).unwrap().is_some(), is_read);
+            let content = objects.content(commit, ObjectKind::Commit, u64::MAX);
+            assert_eq!(content.unwrap().is_some(), is_read);
+            assert_eq!(objects.kind(tag).unwrap(), Some(ObjectKind::Tag));
+        }
     }
 
     #[tokio::test]
@@ -317,7 +370,7 @@ mod tests {
 
         pack(&world, &repository, &tags).await;
 
-        let objects = Objects::open(&[repository.object_dir()]).unwrap();
+        let objects = Objects::open(&[repository.object_dir()], Duration::MAX).unwrap();
         let deltas = |oid: &&Oid| objects.find(**oid).unwrap().unwrap().deltas;
         let deepest = tags.iter().max_by_key(deltas).unwrap();
         assert!(deltas(&deepest) > DELTAS_MAX);

@@ -15,7 +15,7 @@ pub(crate) struct IngestLimits {
     pub(crate) objects_max: u32,
     /// Most memory of the git that checks it: what a delta bomb runs into.
     pub(crate) memory_bytes_max: u64,
-    /// Most CPU time of that git.
+    /// Most CPU time of that git, for the largest pack.
     pub(crate) cpu_secs_max: u64,
     /// Most CPU time to tell what the commit of a PR needs from what came with it.
     pub(crate) pull_request_cpu_secs_max: u64,
@@ -36,6 +36,15 @@ impl IngestLimits {
         stall_max: Duration::from_secs(60),
     };
 
+    /// Returns the limits for a pack of so many bytes: what sends little may not keep a processor for long.
+    pub(crate) fn of_pack(self, bytes: u64) -> Self {
+        let cpu_secs_max = CPU_SECS_FREE.saturating_add(bytes / BYTES_FOR_A_CPU_SEC);
+        Self {
+            cpu_secs_max: self.cpu_secs_max.min(cpu_secs_max),
+            ..self
+        }
+    }
+
     /// Returns what is left of the limits for the commit of a PR after so much time.
     pub(super) fn of_pull_request(self, spent: Duration) -> Self {
         let cpu_secs_max = self.pull_request_cpu_secs_max.saturating_sub(spent.as_secs()).max(1);
@@ -55,6 +64,11 @@ impl IngestLimits {
         }
     }
 }
+
+/// CPU time for a pack of any size: bases in the repository may be large.
+const CPU_SECS_FREE: u64 = 30;
+/// And what it brings for each second more: git checks what people write more than ten times as fast.
+const BYTES_FOR_A_CPU_SEC: u64 = 100 << 10;
 
 /// How many times as long as its CPU time the sorting of a PR may take, on a machine with much else to do.
 const PULL_REQUEST_SLOWNESS_MAX: u64 = 10;
@@ -143,5 +157,18 @@ impl IngestError {
             | Self::Killed
             | Self::Deadline { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_pack_has_little_cpu_time() {
+        let secs = |bytes| IngestLimits::DEFAULT.of_pack(bytes).cpu_secs_max;
+
+        assert_eq!([0, 1 << 20, 10 << 20].map(secs), [30, 40, 132]);
+        assert_eq!(secs(u64::MAX), IngestLimits::DEFAULT.cpu_secs_max);
     }
 }

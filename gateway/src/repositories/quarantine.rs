@@ -163,7 +163,7 @@ impl Quarantine {
     /// Prepares the `index-pack` that fills the quarantine with a small pack, whose reverse index is faster computed
     /// than stored.
     pub(super) fn index_small_pack(&self, limits: &IngestLimits) -> Invocation {
-        self.index_pack(limits).arg("--no-rev-index")
+        self.index_pack(&limits.of_pack(0)).arg("--no-rev-index")
     }
 
     /// Prepares the `index-pack` that fills the quarantine.

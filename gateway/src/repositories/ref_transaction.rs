@@ -35,6 +35,7 @@ use crate::repositories::objects::Objects;
 use crate::repositories::objects::ReadError;
 use crate::repositories::packed_refs::PackedRefs;
 use crate::repositories::refs::Head;
+use crate::repositories::refs::PEEL_CPU_MAX;
 use crate::repositories::refs::StampedRefs;
 use crate::repositories::refs::read_refs;
 use crate::repositories::repository::Repository;
@@ -69,7 +70,7 @@ impl RefTransaction {
         let packed_path = repository.join("packed-refs");
         let lock = LockFile::make(&repository.join("packed-refs.lock"))?;
         let current = read_refs(repository, None)?.ok_or(RepositoryError::NoRepository)?;
-        let objects = Objects::open(&[repository.join("objects")])?;
+        let objects = Objects::open(&[repository.join("objects")], PEEL_CPU_MAX)?;
         let before = packed(&current, &objects)?;
         let after = changed(&before, &self.updates, &objects)?;
         take_in_loose(repository, &packed_path, &before, &current.loose)?;
@@ -123,7 +124,7 @@ impl Repository {
 /// # Errors
 /// What git would refuse; then nothing is written. Or the disk failed.
 pub(super) fn lay_out_refs(laid_out: &Path, transaction: &RefTransaction) -> Result<(), RepositoryError> {
-    let objects = Objects::open(&[laid_out.join("objects")])?;
+    let objects = Objects::open(&[laid_out.join("objects")], PEEL_CPU_MAX)?;
     let none = PackedRefs {
         is_fully_peeled: true,
         ..PackedRefs::default()
@@ -198,7 +199,8 @@ fn check_names(packed: &PackedRefs, created: &BTreeSet<RefName>) -> Result<(), R
     Ok(())
 }
 
-/// Looks up what those of `unpeeled` point at that are tags, and notes whether that is known of all tags.
+/// Looks up what those of `unpeeled` point at that are tags, and notes whether that is known of all tags. One that
+/// costs too much is left without for good: what writes refs pays for it once, and not whoever reads them.
 fn peel(packed: &mut PackedRefs, unpeeled: &BTreeSet<RefName>, objects: &Objects) -> Result<(), ReadError> {
     let mut is_fully_peeled = true;
     for (name, &oid) in &packed.refs {
@@ -207,10 +209,10 @@ fn peel(packed: &mut PackedRefs, unpeeled: &BTreeSet<RefName>, objects: &Objects
             continue;
         }
         match objects.kind(oid)? {
-            Some(ObjectKind::Tag) => match objects.peel(oid)? {
-                Some(target) => drop(packed.peeled.insert(name.clone(), target)),
-                None => is_fully_peeled = false,
-            },
+            Some(ObjectKind::Tag) => {
+                let target = objects.peel(oid)?;
+                packed.peeled.extend(target.map(|target| (name.clone(), target)));
+            }
             Some(_) => {}
             None => is_fully_peeled = false,
         }
@@ -554,6 +556,36 @@ mod tests {
             assert_eq!(read.snapshot.refs, expected.into());
             world.git(&repository, &["fsck", "--strict"], b"").await;
         }
+    }
+
+    /// Whoever read the refs tried to peel it again.
+    #[tokio::test]
+    async fn a_tag_that_costs_too_much_to_peel_is_tried_once() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [commit, _] = world.two_commits(&repository).await;
+        let head = format!("object {commit}\ntype commit\ntag t\ntagger A <a@example.com> 1 +0000\n\n");
+        let large = head + &"a".repeat(300_000);
+        let large = world
+            .oid(
+                &repository,
+                &["hash-object", "-t", "tag", "-w", "--stdin"],
+                large.as_bytes(),
+            )
+            .await;
+        let small = world.tag(&repository, commit, "commit").await;
+        let [of_large, of_small] = ["refs/tags/large", "refs/tags/small"];
+
+        let created = vec![update(of_large, None, Some(large)), update(of_small, None, Some(small))];
+        apply(&repository, created, None).await.unwrap();
+
+        for oid in [large, small] {
+            let oid = oid.to_string();
+            fs::remove_file(repository.object_dir().join(&oid[..2]).join(&oid[2..])).unwrap();
+        }
+        let read = read_refs(repository.path(), None).unwrap().unwrap();
+        assert_eq!(read.snapshot.peeled, [(name(of_small), commit)].into());
+        assert!(read.is_fully_peeled);
     }
 
     #[tokio::test]

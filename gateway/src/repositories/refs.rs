@@ -100,7 +100,7 @@ pub(crate) struct StampedRefs {
     pub(crate) stamps: Vec<Stamp>,
     /// The refs that have files of their own.
     pub(super) loose: BTreeSet<RefName>,
-    /// Whether each ref in `packed-refs` without a peeled value is no tag.
+    /// Whether each ref in `packed-refs` without a peeled value is no tag, or one that costs too much to peel.
     pub(super) is_fully_peeled: bool,
     /// The lines of `packed-refs` that are no part of the snapshot, by name.
     pub(super) others: BTreeMap<String, String>,
@@ -259,7 +259,7 @@ fn peel_unknown(
             Some(_) | None => {
                 let objects = match &objects {
                     Some(objects) => objects,
-                    None => objects.insert(Objects::open(&[repository.join("objects")])?),
+                    None => objects.insert(Objects::open(&[repository.join("objects")], PEEL_CPU_MAX)?),
                 };
                 objects.peel(oid)?
             }
@@ -300,6 +300,9 @@ fn unless_vanished<T>(read: io::Result<T>) -> io::Result<Option<T>> {
         read => read.map(Some),
     }
 }
+
+/// What peeling the tags of a repository may cost in all. Those that git has packed take microseconds each.
+pub(super) const PEEL_CPU_MAX: Duration = Duration::from_secs(1);
 
 /// For how long refs are read again that change all the while. A transaction replaces files within a millisecond, but
 /// on a busy machine its thread may have to wait in between.

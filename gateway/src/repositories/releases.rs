@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gix::date::Time;
 use gix::hash::Kind::Sha1;
@@ -33,7 +34,7 @@ impl Repository {
     pub(crate) async fn releases(&self, refs: Arc<RefSnapshot>) -> Result<Vec<TaggedRelease>, ReadError> {
         let object_dir = self.object_dir();
         in_background(move || {
-            let objects = Objects::open(&[object_dir])?;
+            let objects = Objects::open(&[object_dir], TAGS_CPU_MAX)?;
             let tags = refs.refs.iter().filter_map(|(name, oid)| {
                 let name = name.as_str().strip_prefix("refs/tags/")?;
                 Some((name, *oid))
@@ -121,6 +122,9 @@ const TAGS_READ_MAX: usize = 2000;
 
 /// Of these: as many tags of some 500 bytes as are read, or fewer.
 const TAGS_BYTES_MAX: usize = 1 << 20;
+
+/// To read them. git packs what is read often with few deltas: thousands of tags take some hundredths of a second.
+const TAGS_CPU_MAX: Duration = Duration::from_millis(250);
 
 const RELEASES_MAX: usize = 20;
 

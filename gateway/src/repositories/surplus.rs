@@ -8,7 +8,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
-use std::time::Instant;
 
 use shared::git::Oid;
 
@@ -120,15 +119,10 @@ fn walk(object_dir: PathBuf, of_repository: PathBuf, tips: &BTreeSet<Oid>) -> Re
     if marks.len() > WALKED_MAX {
         return Ok(Walked::TooMuch(marks));
     }
-    let objects = Objects::open(&[object_dir])?;
-    let begun = Instant::now();
+    let objects = Objects::open(&[object_dir], WALK_CPU_MAX)?;
     let mut next: Vec<Oid> = tips.iter().copied().filter(|tip| marks.mark(tip)).collect();
     while let Some(oid) = next.pop() {
-        let links = match begun.elapsed() < WALK_MAX {
-            true => objects.links(oid)?,
-            false => None,
-        };
-        let Some(links) = links else {
+        let Some(links) = objects.links(oid)? else {
             marks.clear();
             return Ok(Walked::TooMuch(marks));
         };
@@ -141,8 +135,8 @@ fn walk(object_dir: PathBuf, of_repository: PathBuf, tips: &BTreeSet<Oid>) -> Re
 /// Most objects of a pack that is walked in this process.
 const WALKED_MAX: usize = 10_000;
 
-/// How long that may take: a walk beyond it costs more than a process.
-const WALK_MAX: Duration = Duration::from_millis(50);
+/// What that may take: a walk beyond it costs more than a process.
+const WALK_CPU_MAX: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -170,7 +170,7 @@ fn read_others(
         unread.push((dir, Marks::of(&pack_dir, names.clone())?.list(&names, false).collect()));
     }
     for (dir, oids) in unread {
-        let objects = Objects::open(&[dir])?;
+        let objects = Objects::open(&[dir], READ_CPU_MAX)?;
         for oid in oids {
             // What costs too much to read may need anything.
             if objects
@@ -195,6 +195,9 @@ fn packs_to_read(repository: &Repository, due: &BTreeSet<PathBuf>) -> Result<BTr
     }
     Ok(packs)
 }
+
+/// What reading the remaining objects may take: some ten million that git has packed.
+const READ_CPU_MAX: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
@@ -353,7 +356,7 @@ mod tests {
             );
             let before = Generation::of(scene.repository.path()).unwrap();
             // A reader that has opened the pack can continue to read it.
-            let objects = Objects::open(&[scene.repository.object_dir()]).unwrap();
+            let objects = Objects::open(&[scene.repository.object_dir()], Duration::MAX).unwrap();
             assert!(objects.kind(scene.unreached).unwrap().is_some());
 
             let found = scene.find().await.unwrap();

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 
 use nostr::key::Keys;
+use wire::path::releases_path;
 
 use crate::clients::nostr::now;
 use crate::clients::nostr::sign;
 use crate::clients::nostr::tag;
 use crate::harness::process::shell;
+use crate::load::noise::noise;
 use crate::siege::attack::Assault;
 use crate::siege::attack::Attack;
 use crate::siege::attack::BOTH;
@@ -18,6 +20,7 @@ use crate::siege::attacker::Attacker;
 use crate::siege::attacker::Command;
 use crate::siege::attacker::Request;
 use crate::siege::attacker::pkt_line;
+use crate::siege::attacker::push_body;
 use crate::siege::own_repository::OwnRepository;
 use crate::siege::own_repository::address_of;
 use crate::siege::own_repository::random_id;
@@ -47,6 +50,15 @@ pub(super) const ATTACKS: &[Attack] = &[
         worlds: BOTH,
         route: Route::Direct,
         prepare: |attacker| Box::pin(delta_of_a_large_tag(attacker)),
+    },
+    Attack {
+        name: "nested-tags",
+        does: "300 tags of a tag of a tag, each a delta of the one before, in a repository of his own; begins pushes, and \
+               asks for its releases, and does not wait for the answers",
+        costs: "2 MB, and then requests",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(nested_tags(attacker)),
     },
     Attack {
         name: "thin-packs",
@@ -189,6 +201,45 @@ async fn delta_of_a_large_tag(attacker: Attacker) -> Assault {
     })
 }
 
+async fn nested_tags(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "nested-tags").await;
+    // Each is most like the one before, so that git makes a chain of them.
+    let digits: String = noise(9, LARGE_TAG).iter().map(|byte| format!("{byte:02x}")).collect();
+    let commit = own.git.commit("one").await;
+    let (mut tagged, mut kind) = (commit.clone(), "commit");
+    for number in 0..NESTED_TAGS {
+        let length = if number < LARGE_TAGS { LARGE_TAG } else { SMALL_TAG };
+        let message = &digits[number * 64..number * 64 + length];
+        let head = format!("object {tagged}\ntype {kind}\ntag t\ntagger A <a@example.com> 1 +0000\n\n");
+        (tagged, kind) = (own.object("tag", &format!("{head}{message}\n")).await, "tag");
+    }
+    own.announce(&attacker, now() - 100, &[]).await;
+    let names: Vec<String> = (0..300).map(|number| format!("refs/tags/v{number}")).collect();
+    let mut refs: Vec<_> = names.iter().map(|name| (name.as_str(), tagged.as_str())).collect();
+    refs.push(("refs/heads/main", &commit));
+    own.push(&attacker, &refs, None, now() - 100).await;
+    let commands = push_body(&[Command::update(None, &commit, "refs/heads/other")], b"");
+    let push = Request::service(&own.path(), "git-receive-pack", "", commands);
+    let feed = Request::get(&releases_path(&own.repository.coordinate()));
+    Box::pin(async move {
+        side_by_side(64, |_| {
+            let (attacker, push, feed) = (attacker.clone(), push.clone(), feed.clone());
+            async move {
+                loop {
+                    for request in [&push, &feed] {
+                        let begun = attacker.begin(None, request).await;
+                        attacker
+                            .effort
+                            .answered(if begun.is_some() { "begun" } else { "no answer" });
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        })
+        .await;
+    })
+}
+
 async fn thin_packs(attacker: Attacker) -> Assault {
     let own = OwnRepository::new(&attacker, "thin").await;
     let victim = format!("http://{}{}", attacker.server, attacker.victim.path);
@@ -291,6 +342,11 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
     stored
 }
 
+/// As many as are followed, and more than half of them large.
+const NESTED_TAGS: usize = 32;
+const LARGE_TAGS: usize = 20;
+const LARGE_TAG: usize = 1_900_000;
+const SMALL_TAG: usize = 60_000;
 const ZEROS: usize = 4 << 20;
 const DELTAS: u32 = 500;
 /// Some 900 KB each.
