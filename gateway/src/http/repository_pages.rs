@@ -89,16 +89,17 @@ impl RepositoryPages {
 
     /// Answers with the feed of a repository's releases, or that the client that sent `headers` has it.
     pub(super) async fn releases(&self, coordinate: &Coordinate, address: IpAddr, headers: &HeaderMap) -> Response {
-        let kept = self.reader.recent(coordinate);
-        let finding = match kept.filter(|finding| finding.feed().is_some()) {
-            Some(finding) => finding,
-            None => {
-                // Before the facts are loaded: many may wait here, and facts are large.
+        let finding = self.reader.find(coordinate, address).await;
+        let finding = match (facts_to_show(&finding), finding.refs(), finding.feed()) {
+            (Ok(_), Some(_), None) => {
+                // Many may wait here, and facts are large.
+                drop(finding);
                 let slot = self.feeds.acquire(address).await;
                 let finding = self.reader.find(coordinate, address).await;
                 self.write_feed(coordinate, &finding, slot).await;
                 finding
             }
+            _ => finding,
         };
         match (facts_to_show(&finding), finding.feed()) {
             (Ok(_), Some(feed)) => reply::feed_tagged(feed, headers),
@@ -115,11 +116,10 @@ impl RepositoryPages {
         };
         let (name, service) = (name_of(coordinate, facts).to_owned(), facts.service.clone());
         let (repository, refs) = (self.repositories.at(coordinate), Arc::clone(refs));
-        let kept = Arc::clone(finding);
+        let (reader, kept) = (Arc::clone(&self.reader), Arc::clone(finding));
         let written = tokio::spawn(async move {
-            let _slot = slot;
+            let coordinate = repository.coordinate();
             let written = async {
-                let coordinate = repository.coordinate();
                 let releases = repository.releases(refs).await.unwrap_or_else(|error| {
                     tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot read the tags of a repository");
                     Vec::new()
@@ -127,12 +127,11 @@ impl RepositoryPages {
                 feed(coordinate, &name, &service, &releases)
             };
             kept.keep_feed(written).await;
+            drop(slot);
+            reader.weigh(coordinate, &kept);
         });
-        match written.await {
-            Ok(()) => self.reader.weigh(coordinate, finding),
-            Err(error) => {
-                tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "the feed of a repository could not be written");
-            }
+        if let Err(error) = written.await {
+            tracing::error!(repo.coordinate = %coordinate, error = logged(&error), "the feed of a repository could not be written");
         }
     }
 }

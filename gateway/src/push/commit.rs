@@ -56,7 +56,6 @@ pub(super) async fn commit(
     // finishes.
     let pull_request_ids = request.pull_request_ids();
     loader.purgatory.ask_for_looks(coordinate, &pull_request_ids).await?;
-    reconciler.paused.skip(coordinate, &pull_request_ids);
     // A stranger's PR has nothing else of the repository reconciled.
     if pull_request_ids.len() < request.list.commands.len() {
         loader.purgatory.mark_dirty(&coordinates).await?;
@@ -84,6 +83,11 @@ pub(super) async fn commit(
             received,
         )
         .await?;
+        // What an owner pushes may be what any of them lacked.
+        let is_owners = !decision.allowed_tips().is_empty();
+        let pushed = request.pull_request_ids();
+        let is_meant = |event_id: &_| is_owners || pushed.contains(event_id);
+        reconciler.paused.skip(coordinate, is_meant);
         let reconciled = reconciler.reconcile(&mut locked, &mut loaded).await;
         let is_done = matches!(&reconciled, Ok(reconciled) if reconciled.is_done_for(coordinate));
         judge_result(repositories, coordinate, &mut decision, is_done).await;

@@ -47,17 +47,16 @@ impl PausedPullRequests {
 
     /// Ends the pauses of PRs whose refs were set.
     pub(super) fn end(&self, installed: &[Installation]) {
+        let mut pauses = self.0.lock();
         for installation in installed {
-            self.skip(&installation.coordinate, &[installation.event_id].into());
+            pauses.remove(&(installation.coordinate.clone(), installation.event_id));
         }
     }
 
-    /// Lets these PRs of a repository be tried at once: what they lacked may have come.
-    pub(crate) fn skip(&self, coordinate: &Coordinate, event_ids: &BTreeSet<EventId>) {
-        let mut pauses = self.0.lock();
-        for event_id in event_ids {
-            pauses.remove(&(coordinate.clone(), *event_id));
-        }
+    /// Lets the PRs of a repository be tried at once that `is_meant`: what they lacked may have come.
+    pub(crate) fn skip(&self, coordinate: &Coordinate, is_meant: impl Fn(&EventId) -> bool) {
+        let is_skipped = |(at, event_id): &(Coordinate, EventId)| at == coordinate && is_meant(event_id);
+        self.0.lock().retain(|key, _| !is_skipped(key));
     }
 
     /// Returns those of a reconcile's PRs that are not to be tried now.
@@ -69,7 +68,7 @@ impl PausedPullRequests {
         paused.map(|(key, _)| key.clone()).filter(is_meant).collect()
     }
 
-    /// Returns the PRs whose pauses have ended and that are to be tried again, by repository.
+    /// Returns PRs whose pauses have ended and that are to be tried again, by repository: some of these.
     pub(crate) fn over(&self) -> BTreeMap<Coordinate, BTreeSet<EventId>> {
         let now = Instant::now();
         let mut pauses = self.0.lock();
@@ -77,19 +76,19 @@ impl PausedPullRequests {
         pauses.retain(|_, pause| !pause.is_over || pause.ends_at + pause.length + FORGOTTEN_AFTER > now);
         let mut over = BTreeMap::<_, BTreeSet<EventId>>::new();
         for ((coordinate, event_id), pause) in pauses.iter() {
-            if !pause.is_over && pause.ends_at <= now {
+            if over.len() < OVER_AT_ONCE && !pause.is_over && pause.ends_at <= now {
                 over.entry(coordinate.clone()).or_default().insert(*event_id);
             }
         }
         over
     }
 
-    /// Notes that these PRs are asked for.
+    /// Notes that these PRs are asked for, unless another pause has begun meanwhile.
     pub(crate) fn note_asked_for(&self, coordinate: &Coordinate, event_ids: &BTreeSet<EventId>) {
         let mut pauses = self.0.lock();
         for event_id in event_ids {
             if let Some(pause) = pauses.get_mut(&(coordinate.clone(), *event_id)) {
-                pause.is_over = true;
+                pause.is_over = pause.ends_at <= Instant::now();
             }
         }
     }
@@ -97,6 +96,9 @@ impl PausedPullRequests {
 
 /// In addition to the length of the pause itself: it takes a moment to be tried.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
+/// Repositories whose PRs are asked for in one step: other work waits meanwhile.
+const OVER_AT_ONCE: usize = 16;
 
 /// Pauses at a time. Beyond it a PR is tried again as soon as its repository is.
 const PAUSES_MAX: usize = 10_000;
@@ -130,7 +132,7 @@ mod tests {
         }
 
         paused.begin(&coordinate, event_id, lengths.clone());
-        paused.skip(&coordinate, &ids);
+        paused.skip(&coordinate, |id| *id == event_id);
         assert!(paused.among(&scope).is_empty());
         paused.begin(&coordinate, event_id, lengths.clone());
         tokio::time::advance(*lengths.start()).await;

@@ -43,8 +43,7 @@ fn find(object_dir: &Path, of_repository: PathBuf, tips: &BTreeSet<Oid>) -> Resu
             return Ok(Some(blob));
         }
     }
-    // Then some were not looked at.
-    Ok(tips.first().copied().filter(|_| objects.is_spent()))
+    Ok(None)
 }
 
 /// Returns what the trees of the packs call `.gitmodules`; `None`: there are too many, or one is too large to read.
@@ -65,16 +64,20 @@ fn in_all_trees(object_dir: &Path, objects: &Objects) -> Result<Option<BTreeSet<
     Ok(Some(found))
 }
 
-/// Returns what a checkout of these commits, or tags of commits, finds as `.gitmodules`.
+/// Returns what a checkout of these commits, or tags of commits, finds as `.gitmodules`; and a tip, if that costs too
+/// much to find out.
 fn in_roots(objects: &Objects, tips: &BTreeSet<Oid>) -> Result<BTreeSet<Oid>, ReadError> {
     let mut found = BTreeSet::new();
     for tip in tips {
         let commit = objects.peel(*tip)?.unwrap_or(*tip);
         // The first that a commit refers to is its tree.
-        let links = objects.links(commit)?.unwrap_or_default();
-        if let Some(root) = links.first() {
-            found.extend(objects.entries_named(*root, is_gitmodules)?.unwrap_or_default());
-        }
+        let root = objects.links(commit)?.map(|links| links.first().copied());
+        let named = match root {
+            Some(Some(root)) => objects.entries_named(root, is_gitmodules)?,
+            Some(None) => Some(Vec::new()),
+            None => None,
+        };
+        found.extend(named.unwrap_or_else(|| vec![*tip]));
     }
     Ok(found)
 }
@@ -146,6 +149,20 @@ mod tests {
         assert!(is_dangerous(b"[submodule \"a\"]\n\tpath = \"a\r\"\n"));
         assert!(is_dangerous(b"[submodule \"a\"]\n\tpath = a\r\r\n"));
         assert!(is_dangerous(b"[submodule \"a\"]\n\turl = https://x%0Dhost=y/a\n"));
+    }
+
+    /// What costs too much to read was taken for harmless.
+    #[tokio::test]
+    async fn a_tip_that_cannot_be_checked_is_found() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [_, tip] = world.two_commits(&repository).await;
+        let (dirs, tips) = ([repository.object_dir()], BTreeSet::from([tip]));
+
+        for (cpu_max, expected) in [(Duration::MAX, None), (Duration::ZERO, Some(tip))] {
+            let objects = Objects::open(&dirs, cpu_max).unwrap();
+            assert_eq!(in_roots(&objects, &tips).unwrap().pop_first(), expected);
+        }
     }
 
     #[tokio::test]

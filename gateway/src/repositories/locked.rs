@@ -33,7 +33,6 @@ use crate::repositories::maintenance::remove_replaced;
 use crate::repositories::offers::NotedOffer;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::finish_changes;
-use crate::repositories::packs::open_packs;
 use crate::repositories::parts::PartsOf;
 use crate::repositories::quarantine::Quarantine;
 use crate::repositories::received::Received;
@@ -214,26 +213,6 @@ impl LockedRepository<'_> {
         let staging = Staging::of(&self.repository);
         let staged = staged.iter().map(|staged| (&staged.event_id, &staged.commit_oid));
         Ok(staging.place(staged, objects, order, pusher).await?)
-    }
-
-    /// Removes staged objects that are not all of what their commit needs, as a restored backup may leave them: its
-    /// event then waits for a push, and not for a repository that can be changed. Their pusher was told `ok`: they are
-    /// removed only if everything can be read and something is nevertheless missing.
-    ///
-    /// # Errors
-    /// [`RepositoryError`]; they are still there.
-    pub(super) async fn unstage_if_incomplete(&self, staged: &Staged) -> Result<(), RepositoryError> {
-        self.repository.create().await?;
-        let object_dir = Staging::of(&self.repository).object_dir(&staged.event_id, &staged.commit_oid);
-        let object_dirs = [object_dir.clone(), self.repository.object_dir()];
-        in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir))).await?;
-        match check_complete(&self.repository, &[object_dir], &[staged.commit_oid].into()).await {
-            Err(RepositoryError::Incomplete { message }) => {
-                tracing::warn!(repo.coordinate = %staged.coordinate, event.id = %staged.event_id, message, "a staged commit lacks objects: it is removed, and its PR waits for a push");
-                self.unstage(staged).await
-            }
-            checked => checked,
-        }
     }
 
     /// Removes staged objects.

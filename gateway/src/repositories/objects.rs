@@ -160,8 +160,7 @@ impl Objects {
         }
     }
 
-    /// Whether each further object costs too much to read.
-    pub(super) fn is_spent(&self) -> bool {
+    fn is_spent(&self) -> bool {
         thread_cpu_time() >= self.ends_at
     }
 

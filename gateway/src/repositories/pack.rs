@@ -98,10 +98,10 @@ pub(crate) enum IngestError {
     MissingObject { message: String },
     #[error("an object was refused by git fsck: {message}")]
     Fsck { message: String },
-    /// A `.gitmodules` that makes some git harm who clones.
+    /// A `.gitmodules` that makes some git harm who clones, or a tip of which that cannot be told.
     #[error(
-        ".gitmodules {oid} has a carriage return in a path or a URL, or is too large to check: write it without, and \
-         push again"
+        "{oid}, a .gitmodules or a commit with one, has a carriage return in a path or a URL, or takes too much to be \
+         checked for that: write it without, or pack it with fewer deltas (git repack -adf), and push again"
     )]
     Gitmodules { oid: Oid },
     /// Checking the pack takes more memory or time than the limit.

@@ -70,9 +70,9 @@ impl RefTransaction {
         let packed_path = repository.join("packed-refs");
         let lock = LockFile::make(&repository.join("packed-refs.lock"))?;
         let current = read_refs(repository, None)?.ok_or(RepositoryError::NoRepository)?;
-        let objects = Objects::open(&[repository.join("objects")], PEEL_CPU_MAX)?;
-        let before = packed(&current, &objects)?;
-        let after = changed(&before, &self.updates, &objects)?;
+        let objects = || Objects::open(&[repository.join("objects")], PEEL_CPU_MAX);
+        let before = packed(&current, &objects()?)?;
+        let after = changed(&before, &self.updates, &objects()?)?;
         take_in_loose(repository, &packed_path, &before, &current.loose)?;
         let is_changed = after != before;
         if is_changed {

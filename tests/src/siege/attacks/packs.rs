@@ -141,6 +141,12 @@ async fn dear_walk(attacker: Attacker) -> Assault {
         let tree = trees[number * 379 % trees.len()];
         write!(script, "commit refs/heads/dear\n{person}M 040000 {tree} \"\"\n").unwrap();
     }
+    // The tree of the last one is small: whether it has submodules can be told.
+    write!(
+        script,
+        "commit refs/heads/dear\n{person}deleteall\nM 100644 inline x\ndata 1\nx\n"
+    )
+    .unwrap();
     shell(&import, &script).await;
     let commit = own.git.rev_parse("refs/heads/dear").await;
     // All that is there, also the first commits, as it stands.
