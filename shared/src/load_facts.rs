@@ -108,7 +108,17 @@ impl FactLoader {
         bytes_max: usize,
         scope: &FactsScope,
     ) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
-        self.load_outwards(Some(bytes_max), scope).await
+        let (facts, dirty, _) = self.load_outwards(Some(bytes_max), scope).await?;
+        Ok((facts, dirty))
+    }
+
+    /// Returns about how many bytes of memory the events take that [`FactLoader::load_within`] loads.
+    ///
+    /// # Errors
+    /// See [`FactsError`].
+    pub async fn bytes_within(&self, bytes_max: usize, scope: &FactsScope) -> Result<usize, FactsError> {
+        let (.., bytes) = self.load_outwards(Some(bytes_max), scope).await?;
+        Ok(bytes)
     }
 
     /// Loads what is known of an event that arrives, and of no other: whether it is being released, or deleted.
@@ -133,12 +143,12 @@ impl FactLoader {
         ))
     }
 
-    /// Loads facts round by round; `bytes_max`: `None` is in parts.
+    /// Loads facts round by round, and returns about how many bytes the events take; `bytes_max`: `None` is in parts.
     pub(crate) async fn load_outwards(
         &self,
         bytes_max: Option<usize>,
         scope: &FactsScope,
-    ) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
+    ) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>, usize), FactsError> {
         let (is_in_parts, bytes_max) = (bytes_max.is_none(), bytes_max.unwrap_or(usize::MAX));
         tracing::debug!(coordinates = scope.coordinates.len(), is_in_parts, "load facts");
         let mut next = scope.coordinates.clone();
@@ -174,7 +184,7 @@ impl FactLoader {
         dirty.retain(|coordinate, _| scope.coordinates.contains(coordinate));
         let (service, access) = (self.service.clone(), self.access.current());
         let facts = Facts::assemble(service, self.mode, access, covered, reading, served);
-        Ok((facts, dirty))
+        Ok((facts, dirty, bytes_max - left))
     }
 
     /// Returns the repositories that list the owner of one of these, those that list one of theirs, and so on.
@@ -755,6 +765,41 @@ mod tests {
             recently_accepted: RecentlyAccepted::default(),
             too_large: TooLarge::default(),
         }
+    }
+
+    /// A PR to a large repository and ever another one was decided each time on all that there is.
+    #[tokio::test]
+    async fn what_is_too_large_is_known_whatever_else_an_event_names() {
+        let (relay, requests) = serving_counted(Vec::new()).await;
+        let loader = loader(relay);
+        let large = coordinate(1, "r");
+        let states: Vec<Event> = (1..20).map(|at| largest_state(1, at)).collect();
+        for event in [announcement_event(1, "r", 1, &[])].iter().chain(&states) {
+            let hold = held(event, large.clone());
+            assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        }
+        let policy = policy(loader);
+        let answer = async |other: &Coordinate| {
+            let (commit, named) = ("1".repeat(40), [&large, other].map(Coordinate::to_string));
+            let tags = [["a", &named[0]], ["a", &named[1]], ["c", &commit]];
+            let tags: Vec<&[&str]> = tags.iter().map(|tag| &tag[..]).collect();
+            let pull_request = crate::rules::tests::event(9, 1618, 1, &tags);
+            let before = requests.load(Ordering::SeqCst);
+            let answer = policy.answer(&pull_request, "IP4 192.0.2.1").await;
+            assert!(
+                matches!(&answer, Answer::Refuse(text) if text.contains("8 MiB")),
+                "{answer:?}"
+            );
+            requests.load(Ordering::SeqCst) - before
+        };
+
+        let first = answer(&coordinate(2, "a")).await;
+        let second = answer(&coordinate(2, "b")).await;
+
+        assert!(second < first, "{second} of {first}");
+        let known = |coordinate: Coordinate| policy.too_large.bytes_of(&[coordinate].into());
+        assert_eq!([known(coordinate(2, "a")), known(coordinate(2, "b"))], [0, 0]);
+        assert!(known(large) > 8 << 20);
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ impl FactLoader {
         &self,
         scope: &FactsScope,
     ) -> Result<(Facts, BTreeMap<Coordinate, DirtyNumber>), FactsError> {
-        let (mut facts, dirty) = self.load_outwards(None, scope).await?;
+        let (mut facts, dirty, _) = self.load_outwards(None, scope).await?;
         let unread: Vec<EventId> = facts.unread_states(&scope.coordinates).into_iter().collect();
         for page in unread.chunks(PART_STATES) {
             let ids: BTreeSet<EventId> = page.iter().copied().collect();

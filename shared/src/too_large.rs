@@ -8,30 +8,74 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::load_facts::FactLoader;
+use crate::load_facts::FactsError;
+use crate::load_facts::FactsScope;
 use crate::nip34::Coordinate;
 
-/// What was found to be too large a moment ago, by the coordinates of an event. To find it out again takes as long, and
-/// whoever waits for the relay's only writer waits too: so it is looked at again only after many times as long.
+/// How much there is about repositories of events that were too large a moment ago. To find it out again takes as long,
+/// and whoever waits for the relay's only writer waits too: so it is looked at again only after many times as long.
 #[derive(Debug, Clone, Default)]
-pub struct TooLarge(Arc<Mutex<HashMap<BTreeSet<Coordinate>, Instant>>>);
+pub struct TooLarge(Arc<Mutex<HashMap<Coordinate, KnownBytes>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct KnownBytes {
+    bytes: usize,
+    until: Instant,
+}
 
 impl TooLarge {
-    /// Notes what was found out, and how long that took.
-    pub(crate) fn note(&self, coordinates: &BTreeSet<Coordinate>, took: Duration) {
+    /// Finds out how much there is about each repository of an event that is too large, until it is too much together:
+    /// other events may name some of them and others. The first attempt has begun at `began`.
+    ///
+    /// # Errors
+    /// See [`FactsError`].
+    pub(crate) async fn find(
+        &self,
+        loader: &FactLoader,
+        scope: &FactsScope,
+        bytes_max: usize,
+        began: Instant,
+    ) -> Result<(), FactsError> {
+        let mut left = bytes_max;
+        for coordinate in &scope.coordinates {
+            let alone = FactsScope {
+                coordinates: [coordinate.clone()].into(),
+                ..scope.clone()
+            };
+            let bytes = match scope.coordinates.len() {
+                1 => usize::MAX,
+                _ => match loader.bytes_within(left, &alone).await {
+                    Err(error) if error.is_too_large() => usize::MAX,
+                    bytes => bytes?,
+                },
+            };
+            self.note(coordinate, bytes, began.elapsed());
+            let Some(rest) = left.checked_sub(bytes) else { break };
+            left = rest;
+        }
+        Ok(())
+    }
+
+    /// Notes how much there is about a repository, and how long it took to find out.
+    fn note(&self, coordinate: &Coordinate, bytes: usize, took: Duration) {
         let mut found = self.0.lock();
         if found.len() >= NOTED_MAX {
-            found.retain(|_, until| *until > Instant::now());
+            found.retain(|_, found| found.until > Instant::now());
         }
         if found.len() < NOTED_MAX {
             let pause = took.saturating_mul(PAUSE_FACTOR).min(PAUSE_MAX);
-            found.insert(coordinates.clone(), Instant::now() + pause);
+            let until = Instant::now() + pause;
+            found.insert(coordinate.clone(), KnownBytes { bytes, until });
         }
     }
 
-    /// Whether it was found to be too large a moment ago.
-    pub(crate) fn is_known(&self, coordinates: &BTreeSet<Coordinate>) -> bool {
-        let found = self.0.lock();
-        found.get(coordinates).is_some_and(|until| *until > Instant::now())
+    /// Returns how much is known to be about these repositories.
+    pub(crate) fn bytes_of(&self, coordinates: &BTreeSet<Coordinate>) -> usize {
+        let (found, now) = (self.0.lock(), Instant::now());
+        let known = coordinates.iter().filter_map(|coordinate| found.get(coordinate));
+        let known = known.filter(|found| found.until > now).map(|found| found.bytes);
+        known.fold(0, usize::saturating_add)
     }
 }
 
@@ -48,25 +92,34 @@ mod tests {
 
     #[test]
     fn what_was_too_large_is_known_for_many_times_as_long_as_it_took() {
-        let (found, other) = (TooLarge::default(), [coordinate(2, "r")].into());
-        let large = BTreeSet::from([coordinate(1, "r")]);
+        let found = TooLarge::default();
+        let [large, other] = [coordinate(1, "r"), coordinate(2, "r")];
+        let bytes_of = |coordinates: &[&Coordinate]| found.bytes_of(&coordinates.iter().copied().cloned().collect());
 
-        found.note(&large, Duration::MAX);
-        assert!(found.is_known(&large) && !found.is_known(&other));
-        let until = *found.0.lock().get(&large).unwrap();
+        found.note(&large, 9, Duration::MAX);
+        assert_eq!(
+            [bytes_of(&[&large]), bytes_of(&[&other]), bytes_of(&[&large, &other])],
+            [9, 0, 9]
+        );
+        let until = found.0.lock().get(&large).unwrap().until;
         assert!(until <= Instant::now() + PAUSE_MAX);
+        found.note(&other, usize::MAX, Duration::MAX);
+        assert_eq!(bytes_of(&[&large, &other]), usize::MAX);
 
-        found.note(&large, Duration::ZERO);
-        assert!(!found.is_known(&large));
+        found.note(&large, 9, Duration::ZERO);
+        assert_eq!(bytes_of(&[&large]), 0);
     }
 
     #[test]
     fn so_many_are_known_and_no_more() {
         let found = TooLarge::default();
-        let of = |number: usize| BTreeSet::from([coordinate(1, &number.to_string())]);
+        let of = |number: usize| coordinate(1, &number.to_string());
 
-        (0..=NOTED_MAX).for_each(|number| found.note(&of(number), Duration::MAX));
+        (0..=NOTED_MAX).for_each(|number| found.note(&of(number), 1, Duration::MAX));
 
-        assert!(found.is_known(&of(0)) && !found.is_known(&of(NOTED_MAX)));
+        assert_eq!(
+            [0, NOTED_MAX].map(|number| found.bytes_of(&[of(number)].into())),
+            [1, 0]
+        );
     }
 }

@@ -313,13 +313,15 @@ impl WritePolicy {
     /// Loads the facts about the repositories of an event by themselves; `None`: there is more than is read for an
     /// answer.
     async fn load_own(&self, scope: &FactsScope) -> Result<Option<Facts>, FactsError> {
-        if self.too_large.is_known(&scope.coordinates) {
+        if self.too_large.bytes_of(&scope.coordinates) > DECISION_BYTES_MAX {
             return Ok(None);
         }
         let began = Instant::now();
         match self.loader.load_within(DECISION_BYTES_MAX, scope).await {
             Err(error) if error.is_too_large() => {
-                self.too_large.note(&scope.coordinates, began.elapsed());
+                self.too_large
+                    .find(&self.loader, scope, DECISION_BYTES_MAX, began)
+                    .await?;
                 Ok(None)
             }
             loaded => Ok(Some(loaded?.0)),

@@ -172,4 +172,27 @@ mod tests {
         let few = || within(client.fewer_than(usize::MAX, 20, filters.clone()));
         assert_eq!(few().await.unwrap(), Some(vec![own]));
     }
+
+    /// An issue with a hundred addresses kept the relay's only writer for a second, again and again.
+    #[tokio::test]
+    async fn whether_anything_has_a_crowded_tag_is_asked_by_author_too() {
+        let keys = Keys::generate();
+        let state = EventBuilder::new(Kind::from_u16(30618), "").tag(EventTag::identifier("crowded"));
+        let state = state.finalize(&keys).unwrap();
+        let client = relay(100, move |_, message| match message[2].get("#d") {
+            Some(_) => Vec::new(),
+            None => stored(std::slice::from_ref(&state), 100, message),
+        })
+        .await;
+        let of = |author: &Keys| {
+            let by_author = Filter::new().author(author.public_key()).kind(Kind::from_u16(30618));
+            vec![by_author.identifier("crowded")]
+        };
+
+        let first = within(client.any(of(&keys))).await;
+
+        assert!(matches!(first, Err(RelayError::Timeout)), "{first:?}");
+        assert!(within(client.any(of(&keys))).await.unwrap());
+        assert!(!within(client.any(of(&Keys::generate()))).await.unwrap());
+    }
 }

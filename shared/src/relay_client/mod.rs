@@ -199,8 +199,11 @@ impl RelayClient {
 
     /// Whether any stored event matches one of `filters`.
     pub async fn any(&self, filters: Vec<Filter>) -> Result<bool, RelayError> {
-        self.ask(&self.inner.queries, |connection| query::any(connection, &filters))
-            .await
+        let crowded = &self.inner.crowded;
+        self.ask(&self.inner.queries, |connection| {
+            query::any(connection, crowded, &filters)
+        })
+        .await
     }
 
     /// Publishes `event` and waits for the relay's answer.
@@ -289,7 +292,10 @@ async fn until_it_answers(client: Weak<ClientInner>) {
     let mut is_logged = false;
     while let Some(inner) = client.upgrade() {
         let client = RelayClient { inner };
-        let answer = client.ask_now(&client.inner.queries, |connection| query::any(connection, &anything));
+        let crowded = &client.inner.crowded;
+        let answer = client.ask_now(&client.inner.queries, |connection| {
+            query::any(connection, crowded, &anything)
+        });
         if !matches!(answer.await, Err(RelayError::Timeout)) {
             if let Some(silent) = &client.inner.silent {
                 silent.store(false, Ordering::Relaxed);

@@ -227,13 +227,53 @@ fn requests(filters: &[Filter]) -> Vec<&[Filter]> {
     requests
 }
 
-pub(super) async fn any(connection: Arc<RelayConnection>, filters: &[Filter]) -> Result<bool, RelayError> {
+/// Whether anything matches. Where a tag is crowded, a page of its author's events is looked through, and what is not
+/// among them is not found: who asks waits with the relay's only writer.
+pub(super) async fn any(
+    connection: Arc<RelayConnection>,
+    crowded: &CrowdedTags,
+    filters: &[Filter],
+) -> Result<bool, RelayError> {
+    let Some(instead) = crowded.without(filters) else {
+        return any_of(&connection, crowded, filters).await;
+    };
+    let (by_author, others): (Vec<_>, Vec<_>) = (filters.iter().cloned().zip(instead)).partition(|(a, b)| a != b);
+    let (others, _): (Vec<_>, Vec<_>) = others.into_iter().unzip();
+    if any_of(&connection, crowded, &others).await? {
+        return Ok(true);
+    }
+    let page_size = connection.page_size();
+    for (wanted, instead) in by_author {
+        match connection
+            .page_within(FEW_BYTES_MAX, &[instead.limit(page_size)], page_size)
+            .await
+        {
+            Ok(page)
+                if page
+                    .events
+                    .iter()
+                    .any(|event| wanted.match_event(event, MatchEventOptions::new())) =>
+            {
+                return Ok(true);
+            }
+            Ok(_) | Err(RelayError::TooLarge { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+async fn any_of(connection: &RelayConnection, crowded: &CrowdedTags, filters: &[Filter]) -> Result<bool, RelayError> {
     let page_size = connection.page_size();
     for filters in requests(filters) {
         let request: Vec<Filter> = filters.iter().cloned().map(|filter| filter.limit(1)).collect();
+        let query = crowded.begin(&request);
         match connection.page_within(usize::MAX, &request, page_size).await {
-            Ok(page) if page.received == 0 => {}
-            Ok(_) | Err(RelayError::TooLarge { .. }) => return Ok(true),
+            Ok(page) if page.received == 0 => query.end(&page.events),
+            Ok(_) | Err(RelayError::TooLarge { .. }) => {
+                query.forget();
+                return Ok(true);
+            }
             Err(error) => return Err(error),
         }
     }

@@ -103,6 +103,9 @@ pub struct References {
 impl References {
     /// Most references that count: later ones are ignored.
     pub const REFERENCES_MAX: usize = 100;
+    /// Of these, most addresses. A relay may need long for each; a thread has a few, and an issue one for each of the
+    /// repositories that a PR may name.
+    pub const ADDRESSES_MAX: usize = 16;
 
     /// Reads the references of an event.
     pub fn of(event: &Event) -> Self {
@@ -118,7 +121,9 @@ impl References {
                 continue;
             }
             if let Ok(address) = value.parse() {
-                references.addresses.insert(address);
+                if references.addresses.len() < Self::ADDRESSES_MAX {
+                    references.addresses.insert(address);
+                }
             } else if let Ok(id) = EventId::from_hex(value) {
                 references.ids.insert(id);
             }
@@ -236,5 +241,22 @@ mod tests {
             References::of(&event(1, 1, 1, &tags)).ids.len(),
             References::REFERENCES_MAX
         );
+    }
+
+    #[test]
+    fn only_so_many_addresses_count_and_no_id_for_them() {
+        let of = |name: &str, value: String| vec![name.to_owned(), value];
+        let addresses = (0..99).map(|number| of("a", format!("30617:{}:{number}", pubkey(1).to_hex())));
+        let tags: Vec<Vec<String>> = addresses.chain([of("e", format!("{:064x}", 1))]).collect();
+        let tags: Vec<Vec<&str>> = tags
+            .iter()
+            .map(|tag| tag.iter().map(String::as_str).collect())
+            .collect();
+        let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
+
+        let references = References::of(&event(1, 1621, 1, &tags));
+
+        assert_eq!(references.addresses.len(), References::ADDRESSES_MAX);
+        assert_eq!(references.ids.len(), 1);
     }
 }

@@ -33,6 +33,7 @@ macro_rules! on_both_stores {
 on_both_stores! {
     a_held_event_is_read_whole_and_its_coordinate_is_dirty
     an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number
+    what_is_sent_again_is_not_reconciled_again
     an_event_held_again_after_its_deadline_has_a_fresh_one
     a_sleeping_announcement_held_again_wakes_with_a_fresh_deadline
     of_one_coordinate_only_the_newest_announcement_is_held
@@ -161,6 +162,27 @@ async fn an_event_held_again_keeps_its_deadline_and_raises_the_dirty_number(p: F
     assert_eq!(after.entries, before.entries);
     let repository = coordinate(&author, "repo");
     assert!(after.dirty[&repository] > before.dirty[&repository]);
+}
+
+/// Strangers kept the worker busy with one PR, in all repositories that it names.
+async fn what_is_sent_again_is_not_reconciled_again(p: Fixture) {
+    let (event, at) = (
+        event(&Keys::generate(), 1618, "unused", 1),
+        coordinate(&Keys::generate(), "repo"),
+    );
+    let hold = Hold {
+        coordinates: [at.clone()].into(),
+        ..hold(&event, LONG)
+    };
+    assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+    let looks = p.purgatory.looks_page(&at).await.unwrap();
+    assert_eq!(looks.event_ids(), ids([&event]));
+    p.purgatory.note_looked(&at, &looks, &BTreeMap::new()).await.unwrap();
+
+    let again = p.purgatory.hold(&hold).await.unwrap();
+
+    assert_eq!(again, HoldOutcome::AlreadyHeld(EntryStatus::Held));
+    assert!(p.purgatory.looks_page(&at).await.unwrap().event_ids().is_empty());
 }
 
 /// It heard OK, and was gone at the next look.
@@ -650,7 +672,7 @@ async fn what_happens_to_a_pr_while_it_is_looked_at_has_it_looked_at_again(p: Fi
     }
     let nothing = BTreeMap::new();
     let looks = p.purgatory.looks_page(&a).await.unwrap();
-    p.purgatory.hold(&offered_to_both(&first)).await.unwrap();
+    p.purgatory.ask_for_looks(&a, &ids([&first])).await.unwrap();
 
     assert!(p.purgatory.note_looked(&a, &looks, &nothing).await.unwrap());
     let looks = p.purgatory.looks_page(&a).await.unwrap();

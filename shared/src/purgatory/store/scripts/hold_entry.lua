@@ -20,7 +20,7 @@
 --          All but the first two changed nothing.
 -- Cost: O(coordinates), at most 16, and for each of a page of ids to extend; of an announcement O(1) for each of at most 200
 --       pubkeys and the 800 that are noted, of which at most K.page_max change; of a related event
---       O(100 ids), and O(K.after_max) for each of at most K.behind_max that wait behind it.
+--       O(100 ids), and O(K.after_max) for each of at most K.behind_read_max that wait behind it.
 -- Errors: OOM (Redis is at maxmemory).
 
 local DAY_MICROS = 24 * 60 * 60 * 1000000
@@ -61,11 +61,15 @@ if found then
   -- Written even if nothing else changes: WAIT confirms only what this connection wrote.
   set_fields(id, 'last_seen', decimal(NOW))
   -- It keeps its deadline unless that is past: what is overdue and not reconciled yet is held anew.
-  if is_waiting(found) and (found.status == 'asleep' or found.deadline <= NOW) then
+  local is_renewed = is_waiting(found) and (found.status == 'asleep' or found.deadline <= NOW)
+  if is_renewed then
     extend_entry(id, deadline, dirty)
     extend_others()
   end
-  note_changed(dirty, id, found)
+  -- A PR has a mark already, or what completes it brings one: strangers may send theirs again and again, and have others wait.
+  if is_renewed or not is_pull_request(found) then
+    note_changed(dirty, id, found)
+  end
   -- Who has held it may have died before all that it lists was noted.
   local left = entry.kind == '30617' and is_waiting(found) and follow_listings(entry.coordinates[1], listed, true, dirty) or ''
   raise(dirty)

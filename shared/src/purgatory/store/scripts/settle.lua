@@ -7,7 +7,7 @@
 --         "give-back": there was no attempt, the entry is due at once | "retry" | "stuck"
 --       4 in how many seconds to try again, 5 what the relay answered (4 and 5 only with "retry" and "stuck")
 -- Returns: 1 settled, 0 nothing done: the lease is not the current one.
--- Cost: O(coordinates), and O(1) for each of at most K.scanned_max that wait for the entry, and of K.behind_max behind it.
+-- Cost: O(coordinates), and O(1) for each of at most K.scanned_max that wait for the entry, and of K.behind_read_max behind it.
 -- Errors: none of its own.
 
 local id = ARGV[1]
