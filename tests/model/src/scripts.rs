@@ -96,12 +96,17 @@ impl Redis {
             ..
         } = self.entries[event.index()];
         // An OK is about a whole hold: what is past its deadline is as good as gone.
-        if matches!(found, EntryStatus::Absent | EntryStatus::Asleep) || found == EntryStatus::Held && is_overdue {
+        let is_gone = matches!(found, EntryStatus::Absent | EntryStatus::Asleep);
+        let is_held_anew = is_gone || found == EntryStatus::Held && is_overdue;
+        if is_held_anew {
             *self.entry(event) = held(coordinates);
             self.extend(extend);
         }
         self.follow_listings(hold);
-        self.mark_dirty(coordinates);
+        // A PR has a mark already, or what completes it brings one.
+        if is_held_anew || event != Event::PullRequest {
+            self.mark_dirty(coordinates);
+        }
         match found {
             EntryStatus::Absent => HoldOutcome::Held,
             EntryStatus::Held | EntryStatus::Asleep | EntryStatus::Releasing => HoldOutcome::Already(found),
