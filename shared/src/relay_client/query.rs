@@ -244,18 +244,10 @@ pub(super) async fn any(
     }
     let page_size = connection.page_size();
     for (wanted, instead) in by_author {
-        match connection
-            .page_within(FEW_BYTES_MAX, &[instead.limit(page_size)], page_size)
-            .await
-        {
-            Ok(page)
-                if page
-                    .events
-                    .iter()
-                    .any(|event| wanted.match_event(event, MatchEventOptions::new())) =>
-            {
-                return Ok(true);
-            }
+        let is_wanted = |event: &Event| wanted.match_event(event, MatchEventOptions::new());
+        let request = [instead.limit(page_size)];
+        match connection.page_within(FEW_BYTES_MAX, &request, page_size).await {
+            Ok(page) if page.events.iter().any(is_wanted) => return Ok(true),
             Ok(_) | Err(RelayError::TooLarge { .. }) => {}
             Err(error) => return Err(error),
         }
