@@ -9,7 +9,10 @@
 //! - NIP-40 is not done there: see `expirations.rs`.
 //! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
 //!   walks the ids in their own order. Without the limit it finds all. With authors, kinds and tags it also goes
-//!   through the index of all that the authors have of the kinds, so the writer asks for this only if it must.
+//!   through the index of all that the authors have of the kinds: here that is the last way to ask, and never one to
+//!   ask for deletions, see `deletions.rs`.
+//! - For the version that an addressable event replaces, it goes through all that the author has with the same `d`, of
+//!   whatever kind. Here few have it that it does not address.
 //! - A query there returns all that it finds at once, which may be 1,000 events of 256 KiB. Here it returns their ids,
 //!   and the events are read a few at a time.
 
@@ -36,6 +39,8 @@ use shared::nip01::Address;
 use shared::nip01::tag_values;
 use tokio::sync::Semaphore;
 
+use crate::deletions::Deletions;
+use crate::deletions::filter_of_requests;
 use crate::expirations::Expirations;
 use crate::validate::is_expired;
 
@@ -47,6 +52,7 @@ pub(super) struct EventStore {
     /// Events are parsed by few readers at a time, whatever they wait for.
     parsers: Semaphore,
     expirations: Expirations,
+    deletions: Deletions,
     /// How many ids the database has returned.
     #[cfg(test)]
     found: std::sync::atomic::AtomicUsize,
@@ -63,14 +69,30 @@ impl EventStore {
             .process_nip62(false)
             .build()
             .await?;
-        Ok(Self {
+        let store = Self {
             database,
             readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
             parsers: Semaphore::new(PARSERS_MAX),
             expirations: Expirations::open(&directory.join("expirations")).await?,
+            deletions: Deletions::open(&directory.join("deletions")).await?,
             #[cfg(test)]
             found: std::sync::atomic::AtomicUsize::default(),
-        })
+        };
+        store.note_deletions().await?;
+        Ok(store)
+    }
+
+    /// Notes the deletion requests of a database that was made before they were, or whose notes are lost.
+    async fn note_deletions(&self) -> Result<(), DatabaseError> {
+        if self.deletions.is_complete() {
+            return Ok(());
+        }
+        let requests = self.items(Filter::new().kind(Kind::EventDeletion)).await?;
+        for page in requests.chunks(PAGE_EVENTS) {
+            let ids: Vec<EventId> = page.iter().map(|(id, _)| *id).collect();
+            self.deletions.note_all(&self.read(&ids).await?).await?;
+        }
+        self.deletions.set_complete().map_err(DatabaseError::io)
     }
 
     pub(super) async fn has(&self, id: &EventId) -> Result<bool, DatabaseError> {
@@ -84,31 +106,61 @@ impl EventStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let mut items = match walks_in_order_of_ids(filter) {
-            true => {
-                let _permit = self.readers.acquire().await;
-                self.items(filter.clone().remove_limit()).await?
-            }
-            false => self.some(filter, limit).await?,
+        let mut items = if let Some(filter) = filter_of_requests(filter) {
+            self.some_of(&self.deletions.requests, &filter, limit).await?
+        } else if !walks_in_order_of_ids(filter) {
+            self.some(filter, limit).await?
+        } else {
+            self.all(filter).await?
         };
         items.sort_by_key(|(id, created_at)| (Reverse(*created_at), *id));
         Ok(items.into_iter().take(limit).map(|(id, _)| id).collect())
     }
 
+    /// Returns the ids of all that matches a filter with ids, or with authors, kinds and tags. Of the latter the authors
+    /// mostly have few events of any kind with one of the tags.
+    async fn all(&self, filter: &Filter) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        let mut filter = filter.clone().remove_limit();
+        if filter.ids.as_ref().is_none_or(|ids| ids.is_empty()) {
+            let of_any_kind = Filter {
+                kinds: None,
+                ..filter.clone()
+            };
+            let named = self.some(&of_any_kind, NAMED_MAX).await?;
+            if named.is_empty() {
+                return Ok(named);
+            }
+            if named.len() < NAMED_MAX {
+                filter = filter.ids(named.iter().map(|(id, _)| *id));
+            }
+        }
+        let _permit = self.readers.acquire().await;
+        self.items(filter).await
+    }
+
     /// Returns ids as the database finds them, at least `limit` of those that have not expired, or all.
     async fn some(&self, filter: &Filter, limit: usize) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        self.some_of(&self.database, filter, limit).await
+    }
+
+    async fn some_of(
+        &self,
+        database: &NostrLmdb,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
         let _permit = self.readers.acquire().await;
         let mut limited = filter.clone().limit(limit);
         loop {
-            let items = self.items(limited.clone()).await?;
+            let items = self.items_of(database, limited.clone()).await?;
             if items.len() >= limit {
                 return Ok(items);
             }
             // Expired events that are not deleted yet count for the database's limit, but are not among its results.
-            let found = self.database.count(limited.clone()).await?;
+            let found = database.count(limited.clone()).await?;
             if limited.limit.is_none_or(|asked| found < asked) {
                 return Ok(items);
             }
@@ -118,7 +170,11 @@ impl EventStore {
     }
 
     async fn items(&self, filter: Filter) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
-        let items = self.database.negentropy_items(filter).await?;
+        self.items_of(&self.database, filter).await
+    }
+
+    async fn items_of(&self, database: &NostrLmdb, filter: Filter) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        let items = database.negentropy_items(filter).await?;
         #[cfg(test)]
         self.found.fetch_add(items.len(), std::sync::atomic::Ordering::Relaxed);
         Ok(items)
@@ -161,6 +217,7 @@ impl EventStore {
                 return Ok(());
             }
             self.delete(&due).await?;
+            self.deletions.forget(&due).await?;
             self.expirations.settle(&due).await?;
         }
     }
@@ -200,6 +257,9 @@ impl EventStore {
             if deleted? {
                 return Ok(SaveEventStatus::Rejected(RejectedReason::Deleted));
             }
+            if self.has_too_many_identifiers(event).await? {
+                return Ok(SaveEventStatus::Rejected(RejectedReason::Other));
+            }
             self.store(event).await
         });
         future::join_all(saves).await
@@ -222,7 +282,21 @@ impl EventStore {
             targets.extend(self.targets(deletion, &versions, Some(&address)).await?);
         }
         self.delete(&targets).await?;
+        self.deletions.note(deletion).await?;
         self.store(deletion).await
+    }
+
+    /// Whether an event has identifiers that do not address it, too many or such as many of its author's events have:
+    /// the database goes through all that have one, in its only transaction, for each event that it does address.
+    async fn has_too_many_identifiers(&self, event: &Event) -> Result<bool, DatabaseError> {
+        let own = usize::from(event.kind.is_addressable());
+        for (place, identifier) in tag_values(event, "d").skip(own).enumerate() {
+            let same = Filter::new().author(event.pubkey).identifier(identifier);
+            if place == IDENTIFIERS_MAX || self.some(&same, NAMED_MAX).await?.len() >= NAMED_MAX {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn store(&self, event: &Event) -> Result<SaveEventStatus, DatabaseError> {
@@ -273,21 +347,9 @@ impl EventStore {
         Ok(by_id || by_address)
     }
 
-    /// Whether a deletion is among what matches, which is of one author and has one value of a tag. One is enough, and
-    /// an author may have stored any number of either.
+    /// Whether there is a deletion request of an author that has a value of a tag.
     async fn has_deletion(&self, named: Filter) -> Result<bool, DatabaseError> {
-        // Asked for kinds as well, the database goes through all that the author has of the kind. Mostly nothing is
-        // named by its own author before it comes.
-        let newest = self.some(&named, NAMED_BY_MAX).await?;
-        let is_deletion = Filter::new().kind(Kind::EventDeletion);
-        let ids = newest.iter().map(|(id, _)| *id);
-        if !newest.is_empty() && !self.some(&is_deletion.clone().ids(ids), 1).await?.is_empty() {
-            return Ok(true);
-        }
-        if newest.len() < NAMED_BY_MAX {
-            return Ok(false);
-        }
-        Ok(!self.some(&named.kind(Kind::EventDeletion), 1).await?.is_empty())
+        Ok(!self.some_of(&self.deletions.requests, &named, 1).await?.is_empty())
     }
 
     /// Returns the ids of the stored versions of a replaceable event that were made until then, and of others of the
@@ -350,8 +412,11 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
-/// Newest events of an author that are looked at, of those that name another, before any are searched for a deletion.
-const NAMED_BY_MAX: usize = 32;
+/// Events of an author with one tag that are looked through for those of some kinds. So many may have the same
+/// identifier without being addressed by it.
+const NAMED_MAX: usize = 1_000;
+/// Identifiers of an event that do not address it: it has none by right (NIP-01).
+const IDENTIFIERS_MAX: usize = 4;
 /// How often expired events are deleted. Until then they are not served, but are in the way of others.
 const DELETE_EXPIRED_EVERY: Duration = Duration::from_secs(2);
 /// Events that one deletion is compared with because it names coordinates: only an empty identifier has more than one
@@ -557,7 +622,8 @@ mod tests {
         assert_eq!(count(&store, Filter::new().kind(Kind::from(30023))).await, 29);
     }
 
-    /// All deletions of an author that name an event were read in the only writer whenever it came again.
+    /// All deletions of an author that name an event, or all of either, were read in the only writer whenever it came
+    /// again.
     #[tokio::test]
     async fn one_deletion_is_enough_however_many_there_are() {
         let (store, _directory) = store().await;
@@ -566,23 +632,119 @@ mod tests {
         let version = event(&keys, 30617, 10, &[["d", "x"]]);
         let (id, address) = (note.id.to_hex(), format!("30617:{}:x", keys.public_key()));
         let names = |kind, created_at| event(&keys, kind, created_at, &[["e", &id], ["a", &address]]);
-        let deletions: Vec<Event> = (0..200).map(|number| names(5, 20 + number)).collect();
-        store.save(&deletions).await;
-
-        let refuses_both_by_few = async || {
-            for deleted in [&note, &version] {
-                let before = store.found.load(Ordering::Relaxed);
-                assert_eq!(saved(&store, deleted).await, Rejected(RejectedReason::Deleted));
-                let found = store.found.load(Ordering::Relaxed) - before;
-                assert!(found <= 2 * (NAMED_BY_MAX + 2), "{found}");
-            }
-        };
-        refuses_both_by_few().await;
         // Newer events of the author that name it are no deletions, and hide none.
         let notes: Vec<Event> = (0..200).map(|number| names(1, 1000 + number)).collect();
         store.save(&notes).await;
-        refuses_both_by_few().await;
+        let found_for = async |event: &Event| {
+            let before = store.found.load(Ordering::Relaxed);
+            let status = saved(&store, event).await;
+            (status, store.found.load(Ordering::Relaxed) - before)
+        };
+        assert_eq!(found_for(&version).await, (Success, 0));
+
+        let deletions: Vec<Event> = (0..200).map(|number| names(5, 20 + number)).collect();
+        store.save(&deletions).await;
+
+        for (deleted, times) in [(&note, 1), (&version, 2)] {
+            let (status, found) = found_for(deleted).await;
+            assert_eq!(status, Rejected(RejectedReason::Deleted));
+            assert!(found <= times, "{found}");
+        }
+        let named = Filter::new().author(keys.public_key()).kind(Kind::EventDeletion);
+        let named = named.custom_tag(SingleLetterTag::LOWERCASE_E, &id);
+        let before = store.found.load(Ordering::Relaxed);
+        let newest = store.newest(&named, 3).await.unwrap();
+        let found = store.found.load(Ordering::Relaxed) - before;
+        let expected: Vec<EventId> = deletions.iter().rev().take(3).map(|event| event.id).collect();
+        assert_eq!((newest, found), (expected, 3));
         let others = event(&Keys::generate(), 1, 10, &[["e", &id]]);
+        assert_eq!(saved(&store, &others).await, Success);
+    }
+
+    #[tokio::test]
+    async fn deletions_of_a_database_without_notes_of_them_are_noted() {
+        let (store, directory) = store().await;
+        let keys = Keys::generate();
+        let note = event(&keys, 1, 10, &[]);
+        let deletion = event(&keys, 5, 20, &[["e", &note.id.to_hex()]]);
+        assert_eq!(saved(&store, &deletion).await, Success);
+        store.deletions.forget(&[deletion.id]).await.unwrap();
+        assert!(!store.is_deleted(&note).await.unwrap());
+
+        std::fs::remove_file(directory.path().join("deletions/complete")).unwrap();
+        store.note_deletions().await.unwrap();
+
+        assert!(store.is_deleted(&note).await.unwrap());
+        assert!(store.deletions.is_complete());
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_has_expired_deletes_nothing_more() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let note = event(&keys, 1, 10, &[]);
+        let expires = Timestamp::now() + Duration::from_secs(3600);
+        let tags = [["e", &note.id.to_hex()], ["expiration", &expires.to_string()]];
+        assert_eq!(saved(&store, &event(&keys, 5, 20, &tags)).await, Success);
+        assert_eq!(saved(&store, &note).await, Rejected(RejectedReason::Deleted));
+
+        store.delete_expired(expires).await.unwrap();
+
+        assert_eq!(store.deletions.requests.count(Filter::new()).await.unwrap(), 0);
+        assert_eq!(saved(&store, &note).await, Success);
+    }
+
+    /// The database went through all that their author had of these kinds.
+    #[tokio::test]
+    async fn what_has_a_tag_is_not_searched_for_among_all_of_its_kind() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let mut events: Vec<Event> = (0..100)
+            .map(|number| event(&keys, 30617, 10, &[["d", &number.to_string()]]))
+            .collect();
+        events.push(event(&keys, 30618, 10, &[["d", "7"]]));
+        events.push(event(&keys, 30023, 10, &[["d", "7"]]));
+        store.save(&events).await;
+        let filter = Filter::new().author(keys.public_key()).identifier("7");
+        let filter = filter.kinds([30617, 30618].map(Kind::from_u16));
+
+        let before = store.found.load(Ordering::Relaxed);
+        let mut found = store.newest(&filter, 100).await.unwrap();
+
+        let mut expected = vec![events[7].id, events[100].id];
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+        // Three with the tag, and of these two of the kinds.
+        assert_eq!(store.found.load(Ordering::Relaxed) - before, 5);
+        assert_eq!(store.newest(&filter, 1).await.unwrap().len(), 1);
+    }
+
+    /// The database looks for the version that an event replaces among all that have its identifier.
+    #[tokio::test]
+    async fn few_events_have_an_identifier_that_does_not_address_them() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let notes: Vec<Event> = (0..NAMED_MAX as u64)
+            .map(|number| event(&keys, 1, 10 + number, &[["d", "x"]]))
+            .collect();
+        assert_eq!(saved(&store, &notes[0]).await, Success);
+        for result in future::join_all(notes[1..].iter().map(|note| store.store(note))).await {
+            assert_eq!(result.unwrap(), Success);
+        }
+
+        let more = event(&keys, 1, 5, &[["d", "x"]]);
+        assert_eq!(saved(&store, &more).await, Rejected(RejectedReason::Other));
+        let by_another = event(&keys, 30023, 5, &[["d", "y"], ["d", "x"]]);
+        assert_eq!(saved(&store, &by_another).await, Rejected(RejectedReason::Other));
+        let several = [["d", "a"], ["d", "b"], ["d", "c"], ["d", "d"], ["d", "e"]];
+        assert_eq!(
+            saved(&store, &event(&keys, 1, 5, &several)).await,
+            Rejected(RejectedReason::Other)
+        );
+        assert_eq!(saved(&store, &event(&keys, 30023, 5, &several)).await, Success);
+        assert_eq!(saved(&store, &event(&keys, 30023, 5, &[["d", "x"]])).await, Success);
+        let others = event(&Keys::generate(), 1, 5, &[["d", "x"]]);
         assert_eq!(saved(&store, &others).await, Success);
     }
 

@@ -10,6 +10,7 @@
 
 mod client_message;
 mod connection;
+mod deletions;
 mod event_store;
 mod expirations;
 mod front;

@@ -180,7 +180,9 @@ fn bytes_on_disk(event: &Event) -> u64 {
         .iter()
         .filter(|tag| tag.single_letter_tag().is_some())
         .count();
-    (text_bytes(event) + indexed * INDEXED_TAG_BYTES + EVENT_BYTES) as u64
+    let once = (text_bytes(event) + indexed * INDEXED_TAG_BYTES + EVENT_BYTES) as u64;
+    // What it names is noted besides, in a database of its own.
+    if is_deletion(event) { 2 * once } else { once }
 }
 
 fn is_deletion(event: &Event) -> bool {

@@ -197,6 +197,10 @@ fn result_message(event: &Event, result: &Result<SaveEventStatus, DatabaseError>
         Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate)) => (true, DUPLICATE),
         Ok(SaveEventStatus::Rejected(RejectedReason::Replaced)) => (false, "replaced: have newer event"),
         Ok(SaveEventStatus::Rejected(RejectedReason::Deleted)) => (false, "deleted: user requested deletion"),
+        Ok(SaveEventStatus::Rejected(RejectedReason::Other)) => (
+            false,
+            "restricted: too many `d` tags that address nothing, in this event or in others of yours",
+        ),
         other => {
             tracing::error!(event.id = %event.id, ?other, "cannot store an event");
             (false, "error: the relay cannot store the event")

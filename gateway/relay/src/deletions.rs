@@ -1,0 +1,83 @@
+//! What deletion requests name (NIP-09), so that whether something is deleted is known without a search through all
+//! that its author has published.
+//!
+//! `nostr-lmdb` has an index of authors and tags, and one of authors and kinds. Asked for the deletions of an author
+//! that name something, it collects all that it finds in either. Here a second database holds the requests alone,
+//! without their contents: what it finds by author and tag is a deletion.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use futures_util::future;
+use nostr::event::Event;
+use nostr::event::EventId;
+use nostr::event::Kind;
+use nostr::filter::Filter;
+use nostr_database::NostrDatabase;
+use nostr_database::error::Error as DatabaseError;
+use nostr_lmdb::NostrLmdb;
+
+#[derive(Debug)]
+pub(super) struct Deletions {
+    pub(super) requests: NostrLmdb,
+    /// A file that is there once all requests of the main database are noted.
+    complete: PathBuf,
+}
+
+impl Deletions {
+    /// Opens the database in a directory, which is made if need be.
+    pub(super) async fn open(directory: &Path) -> Result<Self, DatabaseError> {
+        let requests = NostrLmdb::builder(directory)
+            .process_nip09(false)
+            .process_nip62(false)
+            .build()
+            .await?;
+        let complete = directory.join("complete");
+        Ok(Self { requests, complete })
+    }
+
+    /// Notes durably what a deletion request names. It is to be stored only afterwards.
+    pub(super) async fn note(&self, request: &Event) -> Result<(), DatabaseError> {
+        let tags = request.tags.iter().cloned();
+        let (kind, time) = (Kind::EventDeletion, request.created_at);
+        let without_content = Event::new(request.id, request.pubkey, time, kind, tags, "", request.sig);
+        self.requests.save_event(&without_content).await.map(drop)
+    }
+
+    /// Whether the requests of the main database are noted, those from before this one was made too.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.exists()
+    }
+
+    /// Notes requests of the main database.
+    pub(super) async fn note_all(&self, requests: &[Event]) -> Result<(), DatabaseError> {
+        let noted = future::join_all(requests.iter().map(|request| self.note(request)));
+        noted.await.into_iter().collect()
+    }
+
+    pub(super) fn set_complete(&self) -> io::Result<()> {
+        std::fs::File::create(&self.complete)?.sync_all()
+    }
+
+    /// Forgets about requests that are not stored any more.
+    pub(super) async fn forget(&self, ids: &[EventId]) -> Result<(), DatabaseError> {
+        self.requests.delete(Filter::new().ids(ids.iter().copied())).await
+    }
+}
+
+/// Returns the filter by which this database finds what the main one finds by another: requests of some authors that
+/// name something. `None`: the filter is not for deletions alone, or is not of that kind.
+pub(super) fn filter_of_requests(filter: &Filter) -> Option<Filter> {
+    let is_of_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
+    let kinds = filter.kinds.as_ref()?;
+    let is_for_requests = kinds.len() == 1 && kinds.contains(&Kind::EventDeletion);
+    if !is_for_requests || !is_of_authors || filter.generic_tags.is_empty() || filter.ids.is_some() {
+        return None;
+    }
+    let kinds = None;
+    Some(Filter {
+        kinds,
+        ..filter.clone()
+    })
+}
