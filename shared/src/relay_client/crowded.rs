@@ -12,12 +12,25 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::nip01::memory_bytes;
+use crate::relay_client::error::RelayError;
 
-/// The tags that took long, each with when that is forgotten.
+/// The tags that took long.
 #[derive(Debug, Default)]
-pub(super) struct CrowdedTags(Mutex<HashMap<Tag, Instant>>);
+pub(super) struct CrowdedTags(Mutex<HashMap<Tag, Crowd>>);
 
 type Tag = (SingleLetterTag, String);
+
+/// What is known of the events that have a tag.
+#[derive(Debug, Clone, Copy)]
+struct Crowd {
+    /// When it is forgotten that it took long.
+    until: Instant,
+    used_at: Instant,
+    /// How long it is not asked for because it took long once.
+    pause: Duration,
+    /// When all these pauses are over, one after the other.
+    paused_until: Instant,
+}
 
 /// What a relay is asked by some filters with tags, and since when. Dropped without an answer, it took long if it did
 /// until then.
@@ -32,16 +45,47 @@ impl CrowdedTags {
     /// Returns what to ask instead of `filters`, if tags are crowded: the same by authors and kinds alone. The answer
     /// has events of these authors that match none of `filters`.
     pub(super) fn without(&self, filters: &[Filter]) -> Option<Vec<Filter>> {
-        let crowded = self.0.lock();
-        let is_crowded = |tag: Tag| crowded.get(&tag).is_some_and(|until| *until > Instant::now());
-        let is_to_change = |filter: &Filter| has_authors_and_kinds(filter) && tags(filter).any(is_crowded);
-        if crowded.is_empty() || !filters.iter().any(is_to_change) {
+        let mut crowded = self.0.lock();
+        if crowded.is_empty() {
             return None;
         }
+        let now = Instant::now();
         let mut asked = filters.to_vec();
-        let changed = asked.iter_mut().filter(|filter| is_to_change(filter));
-        changed.for_each(|filter| filter.generic_tags.clear());
-        Some(asked)
+        let mut is_changed = false;
+        for filter in asked.iter_mut().filter(|filter| has_authors_and_kinds(filter)) {
+            let mut is_crowded = false;
+            for tag in tags(filter) {
+                if let Some(crowd) = crowded.get_mut(&tag).filter(|crowd| crowd.until > now) {
+                    crowd.used_at = now;
+                    is_crowded = true;
+                }
+            }
+            if is_crowded {
+                filter.generic_tags.clear();
+            }
+            is_changed |= is_crowded;
+        }
+        is_changed.then_some(asked)
+    }
+
+    /// Checks whether the relay may be asked by these tags all the same, because their authors have too much: what takes
+    /// long is asked for a few times, as often as for one decision, and then rarely.
+    ///
+    /// # Errors
+    /// [`RelayError::Crowded`]: not now.
+    pub(super) fn check_pause(&self, filters: &[Filter]) -> Result<(), RelayError> {
+        let (crowded, now) = (self.0.lock(), Instant::now());
+        let asked = filters.iter().filter(|filter| has_authors_and_kinds(filter));
+        let crowds = asked.flat_map(tags).filter_map(|tag| crowded.get(&tag));
+        let left = |crowd: &Crowd| {
+            crowd
+                .paused_until
+                .saturating_duration_since(now + AT_ONCE * crowd.pause)
+        };
+        match crowds.map(left).max() {
+            Some(wait) if !wait.is_zero() => Err(RelayError::Crowded { wait }),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn begin(&self, filters: &[Filter]) -> TagQuery<'_> {
@@ -70,20 +114,36 @@ impl TagQuery<'_> {
 
 impl Drop for TagQuery<'_> {
     fn drop(&mut self) {
-        if self.tags.is_empty() || self.begun.elapsed() < LONG {
+        let took = self.begun.elapsed();
+        if self.tags.is_empty() || took < LONG {
             return;
         }
         let mut crowded = self.crowded.0.lock();
-        if crowded.len() >= CROWDED_MAX {
-            crowded.retain(|_, until| *until > Instant::now());
+        if crowded.len() + self.tags.len() > CROWDED_MAX {
+            forget_unused(&mut crowded);
         }
-        let until = Instant::now() + CROWDED;
-        let room = CROWDED_MAX.saturating_sub(crowded.len());
-        for tag in self.tags.drain(..).take(room) {
+        let (now, pause) = (Instant::now(), PAUSE * took);
+        for tag in self.tags.drain(..) {
             tracing::debug!(tag.name = %tag.0, tag.value = tag.1, "many events have this tag: ask by author");
-            crowded.insert(tag, until);
+            let last_until = crowded.get(&tag).map_or(now, |crowd| crowd.paused_until.max(now));
+            let crowd = Crowd {
+                until: now + CROWDED,
+                used_at: now,
+                pause,
+                paused_until: last_until + pause,
+            };
+            crowded.insert(tag, crowd);
         }
     }
+}
+
+/// Forgets half of the tags, those that were asked for least recently: making some crowded forgets none that are in
+/// use.
+fn forget_unused(crowded: &mut HashMap<Tag, Crowd>) {
+    let mut used: Vec<Instant> = crowded.values().map(|crowd| crowd.used_at).collect();
+    used.sort_unstable();
+    let median = used.get(used.len() / 2).copied();
+    crowded.retain(|_, crowd| median.is_some_and(|median| crowd.used_at > median));
 }
 
 fn has_authors_and_kinds(filter: &Filter) -> bool {
@@ -100,8 +160,12 @@ const LONG: Duration = Duration::from_millis(50);
 const SMALL_BYTES: usize = 64 << 10;
 /// For how long a tag counts as crowded: the events of its authors that are read instead may be many.
 const CROWDED: Duration = Duration::from_secs(600);
-/// Tags that count as crowded at a time. Each took long before it did.
-const CROWDED_MAX: usize = 1_000;
+/// Tags that count as crowded at a time. Each took long before it did, alone or with those of the same request.
+const CROWDED_MAX: usize = 10_000;
+/// What took long is not asked for during so many times as long.
+const PAUSE: u32 = 50;
+/// How many of these pauses may follow each other: several look-ups belong to one decision.
+const AT_ONCE: u32 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -110,9 +174,9 @@ mod tests {
     use nostr::event::Kind;
     use nostr::event::Tag as EventTag;
     use nostr::key::Keys;
+    use nostr::types::Timestamp;
 
     use super::*;
-    use crate::relay_client::RelayError;
     use crate::relay_client::tests::relay;
     use crate::relay_client::tests::stored;
     use crate::relay_client::tests::within;
@@ -137,8 +201,67 @@ mod tests {
         assert_eq!(asked, Some(vec![by_author.clone(), filters[1].clone()]));
         let other = [by_author.identifier("other")];
         assert_eq!(crowded.without(&other), None);
-        crowded.0.lock().values_mut().for_each(|until| *until = Instant::now());
+        crowded
+            .0
+            .lock()
+            .values_mut()
+            .for_each(|crowd| crowd.until = Instant::now());
         assert_eq!(crowded.without(&filters), None);
+    }
+
+    #[test]
+    fn what_takes_long_is_asked_for_a_few_times_and_then_rarely() {
+        let crowded = CrowdedTags::default();
+        let author = Keys::generate().public_key();
+        let filters = [Filter::new().author(author).kind(Kind::EventDeletion).identifier("x")];
+        let others = [Filter::new().author(author).kind(Kind::EventDeletion).identifier("y")];
+        let took_long = || {
+            let mut query = crowded.begin(&filters);
+            query.begun -= LONG;
+        };
+
+        for _ in 0..AT_ONCE {
+            took_long();
+            crowded.check_pause(&filters).unwrap();
+        }
+        took_long();
+
+        let error = crowded.check_pause(&filters).unwrap_err();
+        assert!(
+            matches!(error, RelayError::Crowded { wait } if wait <= 2 * PAUSE * LONG),
+            "{error:?}"
+        );
+        crowded.check_pause(&others).unwrap();
+        let earlier = |crowd: &mut Crowd| crowd.paused_until -= crowd.pause;
+        crowded.0.lock().values_mut().for_each(earlier);
+        crowded.check_pause(&filters).unwrap();
+    }
+
+    /// Sixteen tags of each slow request filled the table, so that nobody else's were put there.
+    #[test]
+    fn tags_in_use_are_not_forgotten_for_others() {
+        let crowded = CrowdedTags::default();
+        let author = Keys::generate().public_key();
+        let of = |identifier: String| {
+            [Filter::new()
+                .author(author)
+                .kind(Kind::EventDeletion)
+                .identifier(identifier)]
+        };
+        let took_long = |identifier: String| {
+            let mut query = crowded.begin(&of(identifier));
+            query.begun -= LONG;
+        };
+        took_long("in-use".to_owned());
+
+        for number in 0..3 * CROWDED_MAX {
+            took_long(number.to_string());
+            assert!(crowded.without(&of("in-use".to_owned())).is_some());
+        }
+
+        assert!(crowded.without(&of((3 * CROWDED_MAX - 1).to_string())).is_some());
+        assert!(crowded.without(&of("0".to_owned())).is_none());
+        assert!(crowded.0.lock().len() <= CROWDED_MAX);
     }
 
     /// strfry walks through all events with a tag, whoever has made them.
@@ -171,6 +294,40 @@ mod tests {
         assert_eq!(with_few, Some(vec![own.clone()]));
         let few = || within(client.fewer_than(usize::MAX, 20, filters.clone()));
         assert_eq!(few().await.unwrap(), Some(vec![own]));
+    }
+
+    /// Whoever has too many events to be looked through, and a crowd of them with one tag, was looked up by the tag each
+    /// time.
+    #[tokio::test]
+    async fn an_author_with_too_many_events_of_a_crowded_tag_is_looked_up_rarely() {
+        let keys = Keys::generate();
+        let deletion = |number: usize| {
+            let deletion = EventBuilder::new(Kind::EventDeletion, "").tag(EventTag::identifier(number.to_string()));
+            let deletion = deletion.custom_created_at(Timestamp::from_secs(1_000));
+            deletion.finalize(&keys).unwrap()
+        };
+        let many: Vec<Event> = (0..40).map(deletion).collect();
+        let wanted = many[7].clone();
+        let client = relay(20, move |_, message| match message[2].get("#d") {
+            Some(_) => stored(std::slice::from_ref(&wanted), 20, message),
+            None => stored(&many, 20, message),
+        })
+        .await;
+        let by_author = Filter::new().author(keys.public_key()).kind(Kind::EventDeletion);
+        let filters = vec![by_author.identifier("7")];
+        let took_long = || {
+            let mut query = client.inner.crowded.begin(&filters);
+            query.begun -= LONG;
+        };
+
+        took_long();
+        assert_eq!(within(client.query(filters.clone())).await.unwrap().len(), 1);
+        (0..AT_ONCE).for_each(|_| took_long());
+
+        let found = within(client.query(filters.clone())).await;
+        assert!(matches!(found, Err(RelayError::Crowded { .. })), "{found:?}");
+        let found = within(client.fewer_than(usize::MAX, 20, filters)).await;
+        assert!(matches!(found, Err(RelayError::Crowded { .. })), "{found:?}");
     }
 
     /// An issue with a hundred addresses kept the relay's only writer for a second, again and again.
