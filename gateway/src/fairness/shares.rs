@@ -129,6 +129,11 @@ impl Shares {
         })
     }
 
+    /// Whether a client at `address` has a place.
+    pub(crate) fn has_any(&self, address: IpAddr) -> bool {
+        self.table.lock().usage(address_group(address)).claims > 0
+    }
+
     /// Returns how often the limits of claims and of bytes were reached.
     pub(crate) fn hits(&self) -> [u64; 2] {
         self.hits.counts()

@@ -1,7 +1,8 @@
 //! Slots for work that costs CPU, memory or the only connection to something. A free slot goes to the payer, an address
 //! or an author, that has fewest, and of those with as few to the one that has waited longest, since it came or since
 //! it gave its last slot back: whoever waits is delayed by each other for one turn, and not by those who come later.
-//! Where there is more than one slot, one payer never has all of them, so that its long work does not delay all others.
+//! A payer gets one more only where more are free than it has: half of all by itself, half of the rest beside one that
+//! has these, and so on, so that the long work of few does not delay all others.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -12,11 +13,12 @@ use std::sync::Arc;
 use nostr::key::PublicKey;
 use parking_lot::Mutex;
 use shared::address_group::address_group;
+use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
 /// The slots of one kind of work. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Slots<P: Payer = IpAddr>(Arc<Mutex<SlotTable<P>>>);
+pub(crate) struct Slots<P: Payer = IpAddr>(Arc<SlotQueue<P>>);
 
 /// Whose work it is: an address, or the author of events.
 pub(crate) trait Payer: Eq + Hash + Copy {
@@ -63,6 +65,13 @@ pub(crate) struct SlotLoad {
 }
 
 #[derive(Debug)]
+struct SlotQueue<P> {
+    table: Mutex<SlotTable<P>>,
+    /// Somebody waits, who did not before.
+    queued: Notify,
+}
+
+#[derive(Debug)]
 struct SlotTable<P> {
     slots_max: usize,
     used: usize,
@@ -91,18 +100,22 @@ struct QueuePlace<'s, P: Payer> {
 
 impl<P: Payer> Slots<P> {
     pub(crate) fn new(slots_max: usize) -> Self {
-        Self(Arc::new(Mutex::new(SlotTable {
+        let table = SlotTable {
             slots_max,
             used: 0,
             used_by: HashMap::new(),
             waiting: BTreeMap::new(),
             clock: 0,
-        })))
+        };
+        Self(Arc::new(SlotQueue {
+            table: Mutex::new(table),
+            queued: Notify::new(),
+        }))
     }
 
     /// Changes how many there are. Those in use beyond it are not taken from their payers.
     pub(crate) fn set_max(&self, slots_max: usize) {
-        let mut table = self.0.lock();
+        let mut table = self.0.table.lock();
         table.slots_max = slots_max;
         table.grant();
     }
@@ -114,7 +127,7 @@ impl<P: Payer> Slots<P> {
         // An error cannot be: the sender stays in the table until it grants.
         drop((&mut place.granted).await);
         place.is_taken = true;
-        let had = self.0.lock().used_by.get(&payer).copied();
+        let had = self.0.table.lock().used_by.get(&payer).copied();
         Slot {
             slots: self.clone(),
             payer,
@@ -124,7 +137,7 @@ impl<P: Payer> Slots<P> {
 
     fn queue(&self, payer: P) -> QueuePlace<'_, P> {
         let (sender, granted) = oneshot::channel();
-        let mut table = self.0.lock();
+        let mut table = self.0.table.lock();
         let id = table.tick();
         let request = SlotRequest {
             payer,
@@ -133,6 +146,11 @@ impl<P: Payer> Slots<P> {
         };
         table.waiting.insert(id, request);
         table.grant();
+        let has_to_wait = table.waiting.contains_key(&id);
+        drop(table);
+        if has_to_wait {
+            self.0.queued.notify_waiters();
+        }
         QueuePlace {
             slots: self,
             id,
@@ -143,20 +161,35 @@ impl<P: Payer> Slots<P> {
     }
 
     fn give_back(&self, payer: P) {
-        let mut table = self.0.lock();
+        let mut table = self.0.table.lock();
         table.release(payer);
         table.grant();
+    }
+
+    /// Waits until anybody else waits for a slot.
+    pub(crate) async fn others_wait(&self, payer: P) {
+        let payer = payer.share();
+        loop {
+            let queued = self.0.queued.notified();
+            tokio::pin!(queued);
+            queued.as_mut().enable();
+            let is_other = |request: &SlotRequest<P>| request.payer != payer;
+            if self.0.table.lock().waiting.values().any(is_other) {
+                return;
+            }
+            queued.await;
+        }
     }
 
     /// Returns how many are in use.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {
-        self.0.lock().used
+        self.0.table.lock().used
     }
 
     /// Returns their current use.
     pub(crate) fn load(&self) -> SlotLoad {
-        let table = self.0.lock();
+        let table = self.0.table.lock();
         let busiest = table.used_by.iter().max_by_key(|(_, used)| **used);
         let is_busiest = |request: &&SlotRequest<P>| busiest.is_some_and(|(payer, _)| *payer == request.payer);
         SlotLoad {
@@ -196,16 +229,14 @@ impl<P: Payer> SlotTable<P> {
         }
     }
 
-    /// Returns which request is next, if its payer may have one more.
+    /// Returns which request is next, if its payer may have one more. Those of payers with as few or more may not either.
     fn next(&self) -> Option<u64> {
-        // At least a quarter is for others, where there is more than one.
-        let others = self.slots_max.div_ceil(4).min(self.slots_max.saturating_sub(1));
         let rank = |(id, request): (&u64, &SlotRequest<P>)| {
             let used = self.used_by.get(&request.payer).copied().unwrap_or_default();
             (used, request.waits_since, *id)
         };
         let (used, _, id) = self.waiting.iter().map(rank).min()?;
-        (used < self.slots_max - others).then_some(id)
+        (used < self.slots_max - self.used).then_some(id)
     }
 
     fn count(&mut self, payer: P) {
@@ -244,7 +275,7 @@ impl<P: Payer> Drop for QueuePlace<'_, P> {
         if self.is_taken {
             return;
         }
-        let was_waiting = self.slots.0.lock().waiting.remove(&self.id).is_some();
+        let was_waiting = self.slots.0.table.lock().waiting.remove(&self.id).is_some();
         if !was_waiting {
             self.slots.give_back(self.payer);
         }
@@ -263,21 +294,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_never_has_all_slots() {
-        let slots = Slots::new(4);
-        let _held = [
-            slots.acquire(address(1)).await,
-            slots.acquire(address(1)).await,
-            slots.acquire(address(1)).await,
-        ];
+    async fn one_more_is_for_who_has_fewer_than_are_free() {
+        for (slots_max, shares) in [
+            (0, [0, 0, 0]),
+            (1, [1, 0, 0]),
+            (2, [1, 1, 0]),
+            (4, [2, 1, 1]),
+            (9, [5, 2, 1]),
+        ] {
+            let slots = Slots::new(slots_max);
+            let mut held = Vec::new();
+            let mut had = [0; 3];
+            for (payer, had) in had.iter_mut().enumerate() {
+                while let Some(slot) = slots.acquire(address(payer as u8)).now_or_never() {
+                    held.push(slot);
+                    *had += 1;
+                }
+            }
+            assert_eq!(had, shares, "{slots_max}");
+        }
+    }
 
-        assert!(slots.acquire(address(1)).now_or_never().is_none());
-        let others = slots.acquire(address(2)).now_or_never();
+    #[tokio::test]
+    async fn only_others_that_wait_are_others() {
+        let slots = Slots::new(1);
+        let _held = slots.acquire(address(1)).await;
+        let mut same = Box::pin(slots.acquire(address(1)));
+        assert!(same.as_mut().now_or_never().is_none());
+        let mut others = Box::pin(slots.others_wait(address(1)));
+        assert!(others.as_mut().now_or_never().is_none());
 
-        assert!(others.is_some());
-        assert!(slots.acquire(address(3)).now_or_never().is_none());
-        assert!(Slots::new(1).acquire(address(1)).now_or_never().is_some());
-        assert!(Slots::new(0).acquire(address(1)).now_or_never().is_none());
+        let mut other = Box::pin(slots.acquire(address(2)));
+        assert!(other.as_mut().now_or_never().is_none());
+
+        assert!(others.now_or_never().is_some());
+        assert!(slots.others_wait(address(1)).now_or_never().is_some());
+        drop(other);
+        assert!(slots.others_wait(address(1)).now_or_never().is_none());
     }
 
     #[tokio::test]
@@ -299,7 +352,7 @@ mod tests {
         drop(held.0);
         drop((first, more.await));
         assert_eq!(slots.in_use(), 0);
-        assert!(slots.0.lock().waiting.is_empty() && slots.0.lock().used_by.is_empty());
+        assert!(slots.0.table.lock().waiting.is_empty() && slots.0.table.lock().used_by.is_empty());
     }
 
     /// Returns who gets the only slot, in order, when `payers` come while the first of them has it.
@@ -387,7 +440,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_one_address_runs_besides_is_nicer_each_time() {
-        let slots: Slots = Slots::new(8);
+        let slots: Slots = Slots::new(10);
         let mut held = Vec::new();
         for _ in 0..5 {
             held.push(slots.acquire([192, 0, 2, 1].into()).await);

@@ -81,15 +81,22 @@ async fn run_git(
     mut slot: YieldingSlot,
 ) -> io::Result<GitEnd> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let given_up = slot.given_up_when_long();
     let answered = async { tokio::try_join!(spool(stdout, answer, &mut slot), child.wait()) };
     tokio::pin!(answered);
-    let ((), (status, stderr)) = tokio::select! {
-        // git has read all that it wants; the rest of the request is ignored.
-        ended = &mut answered => ended?,
-        asked = ask(request, stdin) => {
-            asked?;
-            answered.await?
+    let asked = async {
+        tokio::select! {
+            // git has read all that it wants; the rest of the request is ignored.
+            ended = &mut answered => ended,
+            asked = ask(request, stdin) => {
+                asked?;
+                answered.await
+            }
         }
+    };
+    let ((), (status, stderr)) = tokio::select! {
+        ended = asked => ended?,
+        error = given_up => return Err(error),
     };
     if status.code().is_none() {
         return Err(io::Error::other("git upload-pack was killed"));

@@ -36,6 +36,16 @@ pub(crate) struct UploadPackLimits {
 }
 
 impl UploadPackLimits {
+    /// Returns the limits for a repository whose packs have so many bytes: what is small may not keep a processor for
+    /// long, however it was made.
+    pub(super) fn of_packs(self, bytes: u64) -> Self {
+        let cpu_secs_max = CPU_SECS_FREE.saturating_add(bytes / BYTES_FOR_A_CPU_SEC);
+        Self {
+            cpu_secs_max: self.cpu_secs_max.min(cpu_secs_max),
+            ..self
+        }
+    }
+
     /// Returns how much may be on its way in and out at the same time.
     pub(super) fn of_transfers(&self) -> ShareLimits {
         ShareLimits {
@@ -44,10 +54,11 @@ impl UploadPackLimits {
         }
     }
 
-    /// Returns how many may wait for slow readers. A git that does costs the memory of its list of objects and no CPU.
-    pub(super) fn of_paused(&self) -> ShareLimits {
+    /// Returns how many may wait for slow readers, or work very long, without a slot. A git that waits costs the memory
+    /// of its list of objects and no CPU; one that works is the nicest.
+    pub(super) fn without_slot(&self) -> ShareLimits {
         ShareLimits {
-            claims_max: PAUSED_PER_SLOT * self.children_max,
+            claims_max: WITHOUT_PER_SLOT * self.children_max,
             bytes_max: 0,
         }
     }
@@ -73,4 +84,19 @@ impl UploadPackLimits {
     };
 }
 
-const PAUSED_PER_SLOT: usize = 2;
+const WITHOUT_PER_SLOT: usize = 2;
+/// A clone of an ordinary repository takes git a hundredth of this, and on a slow machine a tenth.
+const CPU_SECS_FREE: u64 = 60;
+const BYTES_FOR_A_CPU_SEC: u64 = 100 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_repository_has_little_cpu_time() {
+        let cpu_secs = |bytes| UploadPackLimits::DEFAULT.of_packs(bytes).cpu_secs_max;
+
+        assert_eq!([0, 1 << 20, 100 << 20, u64::MAX].map(cpu_secs), [60, 70, 1084, 3600]);
+    }
+}

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use shared::live::Live;
@@ -39,6 +38,8 @@ use crate::fetch::waiting::slot_or_answer;
 use crate::git::error::GitError;
 use crate::meter::Meter;
 use crate::repositories::disk_use::Spare;
+use crate::repositories::layout::in_background;
+use crate::repositories::packs::pack_bytes;
 use crate::repositories::repository::RepositoryStore;
 
 /// Serves fetches. Cheap to clone.
@@ -48,8 +49,8 @@ pub(crate) struct UploadPack {
     limits: Live<UploadPackLimits>,
     pub(super) receiver: FetchReceiver,
     slots: FetchSlots,
-    /// Git processes, and lists of refs, that wait for slow readers.
-    pub(super) paused: Shares,
+    /// Git processes, and lists of refs, that wait for slow readers, or have worked very long.
+    pub(super) without_slot: Shares,
     /// What other clients get, too.
     answers: AnswerCache,
     pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
@@ -67,7 +68,7 @@ impl UploadPack {
             },
             slots: FetchSlots::new(limits.children_max),
             answers: AnswerCache::new(limits.kept_bytes_max),
-            paused: Shares::new(limits.of_paused()),
+            without_slot: Shares::new(limits.without_slot()),
             outcomes: Meter::default(),
             sent_bytes: Meter::default(),
             store,
@@ -79,7 +80,7 @@ impl UploadPack {
     pub(crate) fn set_limits(&self, limits: UploadPackLimits) {
         self.limits.set(limits);
         self.receiver.fetches.set_limits(limits.of_transfers());
-        self.paused.set_limits(limits.of_paused());
+        self.without_slot.set_limits(limits.without_slot());
         self.slots.set_max(limits.children_max);
         self.answers.set_bytes_max(limits.kept_bytes_max);
     }
@@ -144,7 +145,7 @@ impl UploadPack {
         let claim = self.receiver.enter(address)?;
         let len = answer.made().map(Bytes::len);
         let reader = FetchSpool::passing(self.store.layout().clone(), &claim, self.limits.get().answer_bytes_max);
-        spool_refs(answer, Arc::clone(reader.spool()), self.paused.clone(), address);
+        spool_refs(answer, Arc::clone(reader.spool()), self.without_slot.clone(), address);
         send(reader, len, claim, self.limits.get()).await
     }
 
@@ -162,22 +163,24 @@ impl UploadPack {
             self.answers.count_git();
         }
         let reader = FetchSpool::begin(layout, &fetch.request.claim, limits.answer_bytes_max, writing);
-        self.begin_git(fetch, slot, Filling(Arc::clone(reader.spool())))?;
+        let path = fetch.path.clone();
+        let limits = limits.of_packs(in_background(move || pack_bytes(&path)).await.unwrap_or(u64::MAX));
+        self.begin_git(fetch, slot, limits, Filling(Arc::clone(reader.spool())))?;
         Ok(reader)
     }
 
-    fn begin_git(&self, fetch: PackFetch, slot: FetchSlot, answer: Filling) -> Result<(), GitError> {
-        let (protocol, limits) = (fetch.request.protocol.as_ref(), self.limits.get());
+    fn begin_git(
+        &self,
+        fetch: PackFetch,
+        slot: FetchSlot,
+        limits: UploadPackLimits,
+        answer: Filling,
+    ) -> Result<(), GitError> {
+        let protocol = fetch.request.protocol.as_ref();
         let child = start_git(self.store.git(), &fetch.path, protocol, &limits)?;
         child.be_nice(slot.niceness());
-        let slot = YieldingSlot {
-            slots: self.slots.clone(),
-            kind: fetch.kind,
-            paused: self.paused.clone(),
-            reader: fetch.request.address,
-            slot: Some(slot),
-            waited: Duration::ZERO,
-        };
+        let (slots, reader) = (self.slots.clone(), fetch.request.address);
+        let slot = YieldingSlot::new(slots, fetch.kind, slot, self.without_slot.clone(), reader);
         let keeper = AnswerKeeper {
             store: self.store.clone(),
             answers: self.answers.clone(),
@@ -200,6 +203,7 @@ impl UploadPack {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::time::Duration;
 
     use shared::git::Oid;
 
@@ -333,7 +337,7 @@ mod tests {
                 }
             });
             assert!(freed.await.is_ok());
-            assert_eq!(server.paused.in_use(), (0, 0));
+            assert_eq!(server.without_slot.in_use(), (0, 0));
         }
     }
 

@@ -1,12 +1,15 @@
-//! The slot of one git that answers a fetch. It is held while git works: a git that waits for its reader gives it back.
-//! One slot is for those that bring what a client lacks: they do not wait behind clones.
+//! The slot of one git that answers a fetch. It is held while git works: a git that waits for its reader gives it back,
+//! and so does one that has worked very long, if others wait for a slot. One slot is for those that bring what a client lacks: they do not wait behind clones.
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::time::Duration;
 use tokio::time::Instant;
+use tokio::time::sleep;
 use tokio::time::timeout_at;
 
 use crate::fairness::shares::Shares;
@@ -14,6 +17,7 @@ use crate::fairness::slots::Slot;
 use crate::fairness::slots::SlotLoad;
 use crate::fairness::slots::Slots;
 use crate::fetch::spool::FetchSpool;
+use crate::process::VERY_LONG;
 
 #[derive(Debug, Clone)]
 pub(super) struct FetchSlots {
@@ -72,6 +76,14 @@ impl FetchSlots {
         }
     }
 
+    /// Waits until fetches of other addresses wait.
+    async fn others_wait(&self, address: IpAddr) {
+        tokio::select! {
+            () = self.all.others_wait(address) => {}
+            () = self.clones.others_wait(address) => {}
+        }
+    }
+
     pub(super) fn load(&self) -> SlotLoad {
         let (load, clones) = (self.all.load(), self.clones.load());
         SlotLoad {
@@ -91,20 +103,71 @@ fn of_clones(slots_max: usize) -> usize {
     slots_max.saturating_sub(1).max(1)
 }
 
-/// A slot that is given back while its git waits.
+/// A slot that is given back while its git waits, or when it has worked very long.
 pub(super) struct YieldingSlot {
-    pub(super) slots: FetchSlots,
-    pub(super) kind: FetchKind,
-    /// Those that wait.
-    pub(super) paused: Shares,
-    pub(super) reader: IpAddr,
-    /// `None` while git waits.
-    pub(super) slot: Option<FetchSlot>,
+    slots: FetchSlots,
+    kind: FetchKind,
+    /// Those that wait or have worked very long.
+    without_slot: Shares,
+    reader: IpAddr,
+    held: Arc<Mutex<HeldSlot>>,
     /// How long git has waited with this slot.
-    pub(super) waited: Duration,
+    waited: Duration,
+}
+
+enum HeldSlot {
+    Own {
+        _slot: FetchSlot,
+    },
+    /// Given back while git waits for its reader.
+    Paused,
+    /// Given back for good.
+    GivenUp,
 }
 
 impl YieldingSlot {
+    pub(super) fn new(
+        slots: FetchSlots,
+        kind: FetchKind,
+        slot: FetchSlot,
+        without_slot: Shares,
+        reader: IpAddr,
+    ) -> Self {
+        Self {
+            slots,
+            kind,
+            without_slot,
+            reader,
+            held: Arc::new(Mutex::new(HeldSlot::Own { _slot: slot })),
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Gives the slot up to others that wait for one when git has worked very long; it is the nicest of all by then.
+    /// Returns when it has to end: others need its place among those without a slot too.
+    pub(super) fn given_up_when_long(&self) -> impl Future<Output = io::Error> + Send + 'static {
+        let (slots, without_slot) = (self.slots.clone(), self.without_slot.clone());
+        let (held, reader) = (Arc::clone(&self.held), self.reader);
+        async move {
+            loop {
+                sleep(VERY_LONG).await;
+                slots.others_wait(reader).await;
+                if matches!(*held.lock(), HeldSlot::Own { .. }) {
+                    match without_slot.enter(reader) {
+                        Ok(claim) => {
+                            *held.lock() = HeldSlot::GivenUp;
+                            claim.ended().await;
+                            return too_many();
+                        }
+                        // Nobody has more, and this one has enough.
+                        Err(_) if without_slot.has_any(reader) => return too_many(),
+                        Err(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
     /// Adds bytes of git to an answer. While there is no room for them git waits: after a moment without its slot.
     ///
     /// # Errors
@@ -124,27 +187,42 @@ impl YieldingSlot {
     }
 
     async fn pause(&mut self, spool: &FetchSpool, bytes: &Bytes) -> io::Result<()> {
-        self.slot = None;
+        if !self.give_back() {
+            while !spool.offer(bytes).await {
+                spool.taken().await;
+            }
+            return Ok(());
+        }
         let slot = self.slots.acquire(self.kind, self.reader);
-        self.slot = Some(add_when_read(&self.paused, self.reader, spool, bytes, slot).await?);
+        let slot = add_when_read(&self.without_slot, self.reader, spool, bytes, slot).await?;
+        *self.held.lock() = HeldSlot::Own { _slot: slot };
         Ok(())
+    }
+
+    /// Gives the slot back until git goes on; false: it has given it up.
+    fn give_back(&self) -> bool {
+        let mut held = self.held.lock();
+        let had = matches!(*held, HeldSlot::Own { .. });
+        if had {
+            *held = HeldSlot::Paused;
+        }
+        had
     }
 }
 
 /// Adds bytes to an answer for which there is no room before its reader has taken more, and does what comes `then`.
-/// Meanwhile it is one of those that are `paused`.
+/// Meanwhile it is one of those that are `without_slot`.
 ///
 /// # Errors
 /// Too many wait so, and no other address has more of them.
 pub(super) async fn add_when_read<T>(
-    paused: &Shares,
+    without_slot: &Shares,
     reader: IpAddr,
     spool: &FetchSpool,
     bytes: &Bytes,
     then: impl Future<Output = T>,
 ) -> io::Result<T> {
-    let too_many = || io::Error::other("too many fetches wait for slow readers");
-    let claim = paused.enter(reader).map_err(|_| too_many())?;
+    let claim = without_slot.enter(reader).map_err(|_| too_many())?;
     let added = async {
         while !spool.offer(bytes).await {
             spool.taken().await;
@@ -157,13 +235,15 @@ pub(super) async fn add_when_read<T>(
     }
 }
 
+fn too_many() -> io::Error {
+    io::Error::other("too many fetches of this address take very long, or wait for slow readers")
+}
+
 /// By then, a reader on a fast line has taken everything in memory.
 pub(super) const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures_util::FutureExt;
 
     use super::*;
@@ -182,14 +262,8 @@ mod tests {
             })
         };
         let (slots, reader) = (FetchSlots::new(1), IpAddr::from([192, 0, 2, 1]));
-        let mut slow = YieldingSlot {
-            slots: slots.clone(),
-            kind: FetchKind::Part,
-            paused: claims(),
-            reader,
-            slot: Some(slots.acquire(FetchKind::Part, reader).await),
-            waited: Duration::ZERO,
-        };
+        let slot = slots.acquire(FetchKind::Part, reader).await;
+        let mut slow = YieldingSlot::new(slots.clone(), FetchKind::Part, slot, claims(), reader);
         let claim = Arc::new(claims().enter(reader).unwrap());
         let mut answer = FetchSpool::begin(layout, &claim, 0, None);
         let spool = Arc::clone(answer.spool());
@@ -200,7 +274,7 @@ mod tests {
         };
         let reads = async {
             loop {
-                tokio::time::sleep(PAUSE_AFTER / 4).await;
+                sleep(PAUSE_AFTER / 4).await;
                 answer.next().await.unwrap().unwrap();
             }
         };
@@ -209,6 +283,63 @@ mod tests {
         tokio::select! {
             never = async { tokio::join!(writes, reads) } => unreachable!("{never:?}"),
             got = tokio::time::timeout(20 * PAUSE_AFTER, others) => drop(got.unwrap()),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn very_long_work_gives_its_slot_to_who_waits() {
+        let places = |claims_max| {
+            Shares::new(ShareLimits {
+                claims_max,
+                bytes_max: 0,
+            })
+        };
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        let slots = FetchSlots::new(1);
+        let begin = async |last, without_slot: &Shares| {
+            let slot = slots.acquire(FetchKind::Clone, address(last)).await;
+            YieldingSlot::new(
+                slots.clone(),
+                FetchKind::Clone,
+                slot,
+                without_slot.clone(),
+                address(last),
+            )
+        };
+        let shared = places(1);
+        let first = begin(1, &shared).await;
+        let mut given_up = Box::pin(first.given_up_when_long());
+        let minute = async || sleep(6 * VERY_LONG).await;
+
+        tokio::select! {
+            _ = &mut given_up => unreachable!("nobody waits"),
+            () = minute() => assert_eq!(slots.in_use(), 1),
+        }
+        let second = tokio::select! {
+            _ = &mut given_up => unreachable!("it goes on without a slot"),
+            second = begin(2, &shared) => second,
+        };
+        assert!(!first.give_back());
+        // No place is left without a slot, and nobody has more than one: the second keeps its own.
+        let mut kept = Box::pin(second.given_up_when_long());
+        let mut third = Box::pin(begin(3, &shared));
+        tokio::select! {
+            _ = &mut given_up => unreachable!(),
+            _ = &mut kept => unreachable!("others have none more"),
+            _ = &mut third => unreachable!("no slot is free"),
+            () = minute() => {}
+        }
+        // Of an address that has another there, it ends.
+        let mut ends = Box::pin(
+            YieldingSlot {
+                reader: address(1),
+                ..second
+            }
+            .given_up_when_long(),
+        );
+        tokio::select! {
+            error = &mut ends => assert!(error.to_string().contains("very long")),
+            () = minute() => unreachable!("it keeps the slot"),
         }
     }
 

@@ -28,7 +28,7 @@ mod offers;
 pub(crate) mod pack;
 mod pack_changes;
 mod packed_refs;
-mod packs;
+pub(crate) mod packs;
 mod parts;
 mod prepare;
 mod pull_request_packs;

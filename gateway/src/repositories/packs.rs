@@ -90,6 +90,15 @@ fn place_packs(
     sync(&[to])
 }
 
+/// Returns how many bytes the packs of a repository have, replaced ones among them; `None`: it cannot be read.
+pub(crate) fn pack_bytes(repository: &Path) -> Option<u64> {
+    let files = entries_if_any(&repository.join("objects/pack")).ok()?;
+    let packs = files
+        .iter()
+        .filter(|file| file.path().extension() == Some(OsStr::new("pack")));
+    Some(packs.filter_map(|pack| Some(pack.metadata().ok()?.len())).sum())
+}
+
 /// Returns the names, without extension, of the packs in `dir` that are complete, not empty and not replaced. Nobody
 /// else needs to stand still: whatever maintenance does meanwhile, together they have every object.
 pub(super) fn packs_in(dir: &Path) -> Result<BTreeSet<PathBuf>, FileError> {
