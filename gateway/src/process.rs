@@ -312,10 +312,10 @@ async fn read_start(output: Option<impl AsyncRead + Unpin>, bytes_max: usize) ->
 const LOWEST_PRIORITY: i32 = 19;
 
 /// The git of a small push or fetch takes less, on a busy machine too.
-const LONG: Duration = Duration::from_millis(100);
+pub(crate) const LONG: Duration = Duration::from_millis(100);
 
 /// Most pushes and clones take less.
-pub(crate) const VERY_LONG: Duration = Duration::from_secs(1);
+const VERY_LONG: Duration = Duration::from_secs(1);
 
 /// Of `nice(1)`: a tenth of the time of short work, where there is not enough for both.
 const LONG_PRIORITY: i32 = 10;

@@ -117,8 +117,8 @@ impl EventStore {
         Ok(items.into_iter().take(limit).map(|(id, _)| id).collect())
     }
 
-    /// Returns the ids of all that matches a filter with ids, or with authors, kinds and tags. Of the latter the authors
-    /// mostly have few events of any kind with one of the tags.
+    /// Returns the ids of all that matches a filter with ids, or with authors, kinds and tags. Mostly these authors have
+    /// few events of any kind with one of the tags.
     async fn all(&self, filter: &Filter) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
         let mut filter = filter.clone().remove_limit();
         if filter.ids.as_ref().is_none_or(|ids| ids.is_empty()) {

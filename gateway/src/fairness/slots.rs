@@ -229,7 +229,7 @@ impl<P: Payer> SlotTable<P> {
         }
     }
 
-    /// Returns which request is next, if its payer may have one more. Those of payers with as few or more may not either.
+    /// Returns which request is next, if its payer may have one more. Else no other may: their payers have as many.
     fn next(&self) -> Option<u64> {
         let rank = |(id, request): (&u64, &SlotRequest<P>)| {
             let used = self.used_by.get(&request.payer).copied().unwrap_or_default();

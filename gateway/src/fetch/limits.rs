@@ -54,8 +54,8 @@ impl UploadPackLimits {
         }
     }
 
-    /// Returns how many may wait for slow readers, or work very long, without a slot. A git that waits costs the memory
-    /// of its list of objects and no CPU; one that works is the nicest.
+    /// Returns how many may wait for slow readers, or have worked for long, without a slot. A git that waits costs the
+    /// memory of its list of objects and no CPU; one that works comes behind short ones.
     pub(super) fn without_slot(&self) -> ShareLimits {
         ShareLimits {
             claims_max: WITHOUT_PER_SLOT * self.children_max,

@@ -49,7 +49,7 @@ pub(crate) struct UploadPack {
     limits: Live<UploadPackLimits>,
     pub(super) receiver: FetchReceiver,
     slots: FetchSlots,
-    /// Git processes, and lists of refs, that wait for slow readers, or have worked very long.
+    /// Git processes, and lists of refs, that wait for slow readers, or have worked for long.
     pub(super) without_slot: Shares,
     /// What other clients get, too.
     answers: AnswerCache,

@@ -1,5 +1,6 @@
 //! The slot of one git that answers a fetch. It is held while git works: a git that waits for its reader gives it back,
-//! and so does one that has worked very long, if others wait for a slot. One slot is for those that bring what a client lacks: they do not wait behind clones.
+//! and so does one that has worked for long, if others wait for a slot. One slot is for those that bring what a client
+//! lacks: they do not wait behind clones.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use crate::fairness::slots::Slot;
 use crate::fairness::slots::SlotLoad;
 use crate::fairness::slots::Slots;
 use crate::fetch::spool::FetchSpool;
-use crate::process::VERY_LONG;
+use crate::process::LONG;
 
 #[derive(Debug, Clone)]
 pub(super) struct FetchSlots {
@@ -103,11 +104,11 @@ fn of_clones(slots_max: usize) -> usize {
     slots_max.saturating_sub(1).max(1)
 }
 
-/// A slot that is given back while its git waits, or when it has worked very long.
+/// A slot that is given back while its git waits, or when it has worked for long.
 pub(super) struct YieldingSlot {
     slots: FetchSlots,
     kind: FetchKind,
-    /// Those that wait or have worked very long.
+    /// Those that wait or have worked for long.
     without_slot: Shares,
     reader: IpAddr,
     held: Arc<Mutex<HeldSlot>>,
@@ -143,14 +144,14 @@ impl YieldingSlot {
         }
     }
 
-    /// Gives the slot up to others that wait for one when git has worked very long; it is the nicest of all by then.
+    /// Gives the slot up to others that wait for one when git has worked for long: it is nicer than short ones by then.
     /// Returns when it has to end: others need its place among those without a slot too.
     pub(super) fn given_up_when_long(&self) -> impl Future<Output = io::Error> + Send + 'static {
         let (slots, without_slot) = (self.slots.clone(), self.without_slot.clone());
         let (held, reader) = (Arc::clone(&self.held), self.reader);
         async move {
             loop {
-                sleep(VERY_LONG).await;
+                sleep(LONG).await;
                 slots.others_wait(reader).await;
                 if matches!(*held.lock(), HeldSlot::Own { .. }) {
                     match without_slot.enter(reader) {
@@ -236,7 +237,7 @@ pub(super) async fn add_when_read<T>(
 }
 
 fn too_many() -> io::Error {
-    io::Error::other("too many fetches of this address take very long, or wait for slow readers")
+    io::Error::other("too many fetches of this address take long, or wait for slow readers")
 }
 
 /// By then, a reader on a fast line has taken everything in memory.
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn very_long_work_gives_its_slot_to_who_waits() {
+    async fn long_work_gives_its_slot_to_who_waits() {
         let places = |claims_max| {
             Shares::new(ShareLimits {
                 claims_max,
@@ -309,11 +310,11 @@ mod tests {
         let shared = places(1);
         let first = begin(1, &shared).await;
         let mut given_up = Box::pin(first.given_up_when_long());
-        let minute = async || sleep(6 * VERY_LONG).await;
+        let a_while = async || sleep(6 * LONG).await;
 
         tokio::select! {
             _ = &mut given_up => unreachable!("nobody waits"),
-            () = minute() => assert_eq!(slots.in_use(), 1),
+            () = a_while() => assert_eq!(slots.in_use(), 1),
         }
         let second = tokio::select! {
             _ = &mut given_up => unreachable!("it goes on without a slot"),
@@ -327,7 +328,7 @@ mod tests {
             _ = &mut given_up => unreachable!(),
             _ = &mut kept => unreachable!("others have none more"),
             _ = &mut third => unreachable!("no slot is free"),
-            () = minute() => {}
+            () = a_while() => {}
         }
         // Of an address that has another there, it ends.
         let mut ends = Box::pin(
@@ -338,8 +339,8 @@ mod tests {
             .given_up_when_long(),
         );
         tokio::select! {
-            error = &mut ends => assert!(error.to_string().contains("very long")),
-            () = minute() => unreachable!("it keeps the slot"),
+            error = &mut ends => assert!(error.to_string().contains("take long")),
+            () = a_while() => unreachable!("it keeps the slot"),
         }
     }
 

@@ -68,8 +68,8 @@ impl CrowdedTags {
         is_changed.then_some(asked)
     }
 
-    /// Checks whether the relay may be asked by these tags all the same, because their authors have too much: what takes
-    /// long is asked for a few times, as often as for one decision, and then rarely.
+    /// Checks whether the relay may be asked by these tags all the same, because their authors have too much: what
+    /// takes long is asked for a few times, as often as for one decision, and then rarely.
     ///
     /// # Errors
     /// [`RelayError::Crowded`]: not now.
@@ -296,8 +296,8 @@ mod tests {
         assert_eq!(few().await.unwrap(), Some(vec![own]));
     }
 
-    /// Whoever has too many events to be looked through, and a crowd of them with one tag, was looked up by the tag each
-    /// time.
+    /// Whoever has too many events to be looked through, and a crowd of them with one tag, was looked up by the tag
+    /// each time.
     #[tokio::test]
     async fn an_author_with_too_many_events_of_a_crowded_tag_is_looked_up_rarely() {
         let keys = Keys::generate();

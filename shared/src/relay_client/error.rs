@@ -48,7 +48,7 @@ pub enum RelayError {
         /// How many are.
         bytes_max: usize,
     },
-    /// So many events have one of the tags that were asked for that the relay needs long for them, and has just done so.
+    /// So many events have a tag that was asked for that the relay needs long for them, and has just done so.
     #[error("too many events have a tag that is asked for: it is asked for again in {} s", wait.as_secs() + 1)]
     Crowded {
         /// How long it is not asked for.

@@ -28,6 +28,7 @@ use crate::clients::nostr::tag;
 #[derive(Debug, Clone)]
 pub(super) struct Attacker {
     pub(super) server: SocketAddr,
+    pub(super) address: Ipv4Addr,
     /// More header fields of each of his requests, such as a proxy adds them.
     pub(super) fields: &'static str,
     pub(super) victim: Victim,
@@ -109,7 +110,7 @@ impl Attacker {
     /// The system has no socket for him.
     pub(super) async fn connect_reading(&self, room: Option<u32>) -> Option<TcpStream> {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((ADDRESS, 0).into()).unwrap();
+        socket.bind((self.address, 0).into()).unwrap();
         if let Some(room) = room {
             socket.set_recv_buffer_size(room).unwrap();
         }
@@ -295,6 +296,9 @@ fn status_text(status: u16) -> &'static str {
 
 /// His address; the honest user comes from 127.0.0.1.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// A second one: a host with IPv4 and IPv6 has two.
+pub(super) const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// For each answer.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -16,6 +16,7 @@ mod websocket;
 use std::time::Duration;
 
 pub use attack::Attack;
+use attacker::ADDRESS;
 use attacker::Attacker;
 use attacker::Effort;
 use attacker::Victim;
@@ -86,6 +87,7 @@ fn attacker(world: &World, honest: &HonestUser, route: Route) -> Attacker {
     let coordinate = honest.repository.coordinate();
     Attacker {
         server: world.authority().parse().unwrap(),
+        address: ADDRESS,
         fields: match route {
             Route::Direct => "",
             Route::TrustedProxy => "x-forwarded-for: 203.0.113.5\r\n",

@@ -1,5 +1,6 @@
 //! A repository of the attacker's own, and packs of his making.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use nostr::key::Keys;
@@ -87,6 +88,27 @@ impl OwnRepository {
         let command = format!("{git} pack-objects --quiet --revs {options} --stdout >{file_name} 2>/dev/null");
         shell(&command, revisions).await;
         std::fs::read(file).unwrap()
+    }
+
+    /// Makes a history of commits with so many files in one folder, of which each changes another one. Returns the last
+    /// hundred commits.
+    ///
+    /// # Panics
+    /// git does not.
+    pub(super) async fn with_wide_trees(&self, files: usize, commits: usize) -> Vec<String> {
+        let mut stream = "blob\nmark :1\ndata 1\na\nblob\nmark :2\ndata 1\nb\n".to_owned();
+        for commit in 0..commits {
+            let head = "commit refs/heads/wide\ncommitter A <a@example.com> 1 +0000\ndata 1\nm\n";
+            stream.push_str(head);
+            match commit {
+                0 => (0..files).for_each(|file| writeln!(stream, "M 100644 :1 {file:06}").unwrap()),
+                _ => writeln!(stream, "M 100644 :2 {commit:06}").unwrap(),
+            }
+        }
+        let git = format!("git -C {}", self.directory.display());
+        shell(&format!("{git} fast-import --quiet"), &stream).await;
+        let last = shell(&format!("{git} rev-list --max-count=100 wide"), "").await;
+        last.lines().map(str::to_owned).collect()
     }
 
     /// Writes an object, and returns its id.

@@ -18,9 +18,11 @@ use crate::siege::attack::Route;
 use crate::siege::attack::side_by_side;
 use crate::siege::attacker::Attacker;
 use crate::siege::attacker::Command;
+use crate::siege::attacker::OTHER_ADDRESS;
 use crate::siege::attacker::Request;
 use crate::siege::attacker::pkt_line;
 use crate::siege::attacker::push_body;
+use crate::siege::attacks::http::clone_request;
 use crate::siege::own_repository::OwnRepository;
 use crate::siege::own_repository::address_of;
 use crate::siege::own_repository::random_id;
@@ -59,6 +61,15 @@ pub(super) const ATTACKS: &[Attack] = &[
         worlds: BOTH,
         route: Route::Direct,
         prepare: |attacker| Box::pin(nested_tags(attacker)),
+    },
+    Attack {
+        name: "long-clones",
+        does: "from two addresses: clones of a repository of his own in which one of 25,000 files changes 600 times, each \
+               by another ref",
+        costs: "1 MB, and then requests",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(long_clones(attacker)),
     },
     Attack {
         name: "thin-packs",
@@ -246,6 +257,45 @@ async fn nested_tags(attacker: Attacker) -> Assault {
     })
 }
 
+async fn long_clones(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "long-clones").await;
+    let commits = own.with_wide_trees(FILES, VERSIONS).await;
+    own.announce(&attacker, now() - 100, &[]).await;
+    // Answers to each other ref are others.
+    let names: Vec<String> = (0..commits.len())
+        .map(|number| format!("refs/tags/v{number}"))
+        .collect();
+    let mut refs: Vec<(&str, &str)> = names
+        .iter()
+        .map(String::as_str)
+        .zip(commits.iter().map(String::as_str))
+        .collect();
+    refs.push(("refs/heads/main", &commits[0]));
+    own.push(&attacker, &refs, None, now() - 100).await;
+    let other = Attacker {
+        address: OTHER_ADDRESS,
+        ..attacker.clone()
+    };
+    let path = own.path();
+    Box::pin(async move {
+        side_by_side(12, |number| {
+            let attacker = if number % 2 == 0 {
+                attacker.clone()
+            } else {
+                other.clone()
+            };
+            let commits = commits.iter().skip(number).step_by(12);
+            let requests: Vec<Request> = commits.map(|commit| clone_request(&path, commit)).collect();
+            async move {
+                for request in requests.iter().cycle() {
+                    attacker.request(request).await;
+                }
+            }
+        })
+        .await;
+    })
+}
+
 async fn thin_packs(attacker: Attacker) -> Assault {
     let own = OwnRepository::new(&attacker, "thin").await;
     let victim = format!("http://{}{}", attacker.server, attacker.victim.path);
@@ -348,6 +398,9 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
     stored
 }
 
+/// What a clone of a few of these commits costs git is to look at each file of each of them.
+const FILES: usize = 25_000;
+const VERSIONS: usize = 600;
 /// As many as are followed, and more than half of them large.
 const NESTED_TAGS: usize = 32;
 const LARGE_TAGS: usize = 20;
