@@ -2,17 +2,24 @@
 //! that its author has published.
 //!
 //! `nostr-lmdb` has an index of authors and tags, and one of authors and kinds. Asked for the deletions of an author
-//! that name something, it collects all that it finds in either. Here a second database holds the requests alone,
-//! without their contents: what it finds by author and tag is a deletion.
+//! that name something, it collects all that it finds in either, and of a tag's value its keys have 182 bytes.
+//! Here a second database holds the requests alone, with hashes of what they name and nothing else: what it finds by
+//! author and tag is a deletion.
+//!
+//! A request is noted before it is stored. One that is noted only, since the process ended between the two, has had no
+//! OK, and deletes all the same.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use bitcoin_hashes::sha256;
 use futures_util::future;
 use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::event::Kind;
+use nostr::event::Tag;
 use nostr::filter::Filter;
 use nostr_database::NostrDatabase;
 use nostr_database::error::Error as DatabaseError;
@@ -39,10 +46,10 @@ impl Deletions {
 
     /// Notes durably what a deletion request names. It is to be stored only afterwards.
     pub(super) async fn note(&self, request: &Event) -> Result<(), DatabaseError> {
-        let tags = request.tags.iter().cloned();
         let (kind, time) = (Kind::EventDeletion, request.created_at);
-        let without_content = Event::new(request.id, request.pubkey, time, kind, tags, "", request.sig);
-        self.requests.save_event(&without_content).await.map(drop)
+        let tags = request.tags.iter().filter_map(hashed);
+        let marker = Event::new(request.id, request.pubkey, time, kind, tags, "", request.sig);
+        self.requests.save_event(&marker).await.map(drop)
     }
 
     /// Whether the requests of the main database are noted, those from before this one was made too.
@@ -66,6 +73,19 @@ impl Deletions {
     }
 }
 
+/// Returns a tag that has a key, with a hash of its value; when the request expires stays as it is.
+fn hashed(tag: &Tag) -> Option<Tag> {
+    match tag.as_slice() {
+        [name, value, ..] if tag.single_letter_tag().is_some() => Tag::parse([name, &hash(value)]).ok(),
+        [name, ..] if name == "expiration" => Some(tag.clone()),
+        _ => None,
+    }
+}
+
+fn hash(value: &str) -> String {
+    sha256::Hash::hash(value.as_bytes()).to_string()
+}
+
 /// Returns the filter by which this database finds what the main one finds by another: requests of some authors that
 /// name something. `None`: the filter is not for deletions alone, or is not of that kind.
 pub(super) fn filter_of_requests(filter: &Filter) -> Option<Filter> {
@@ -75,9 +95,16 @@ pub(super) fn filter_of_requests(filter: &Filter) -> Option<Filter> {
     if !is_for_requests || !is_of_authors || filter.generic_tags.is_empty() || filter.ids.is_some() {
         return None;
     }
-    let kinds = None;
-    Some(Filter {
-        kinds,
+    Some(filter_of_any(filter))
+}
+
+/// Returns the same of a filter by authors and tags, whatever kinds it names.
+pub(super) fn filter_of_any(filter: &Filter) -> Filter {
+    let hashes = |values: &BTreeSet<String>| values.iter().map(|value| hash(value)).collect();
+    let tags = filter.generic_tags.iter();
+    Filter {
+        kinds: None,
+        generic_tags: tags.map(|(name, values)| (*name, hashes(values))).collect(),
         ..filter.clone()
-    })
+    }
 }

@@ -37,9 +37,12 @@ use nostr_database::error::Error as DatabaseError;
 use nostr_lmdb::NostrLmdb;
 use shared::nip01::Address;
 use shared::nip01::tag_values;
+use shared::nip34::ANNOUNCEMENT;
+use shared::nip34::STATE;
 use tokio::sync::Semaphore;
 
 use crate::deletions::Deletions;
+use crate::deletions::filter_of_any;
 use crate::deletions::filter_of_requests;
 use crate::expirations::Expirations;
 use crate::validate::is_expired;
@@ -107,7 +110,8 @@ impl EventStore {
             return Ok(Vec::new());
         }
         let mut items = if let Some(filter) = filter_of_requests(filter) {
-            self.some_of(&self.deletions.requests, &filter, limit).await?
+            self.stored(self.some_of(&self.deletions.requests, &filter, limit).await?)
+                .await?
         } else if !walks_in_order_of_ids(filter) {
             self.some(filter, limit).await?
         } else {
@@ -117,8 +121,17 @@ impl EventStore {
         Ok(items.into_iter().take(limit).map(|(id, _)| id).collect())
     }
 
-    /// Returns the ids of all that matches a filter with ids, or with authors, kinds and tags. Mostly these authors have
-    /// few events of any kind with one of the tags.
+    /// Returns those of noted deletion requests that are stored, too.
+    async fn stored(&self, noted: Vec<(EventId, Timestamp)>) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        if noted.is_empty() {
+            return Ok(noted);
+        }
+        let _permit = self.readers.acquire().await;
+        self.items(Filter::new().ids(noted.iter().map(|(id, _)| *id))).await
+    }
+
+    /// Returns the ids of all that matches a filter with ids, or with authors, kinds and tags. Mostly the authors
+    /// have few events of any kind with one of the tags.
     async fn all(&self, filter: &Filter) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
         let mut filter = filter.clone().remove_limit();
         if filter.ids.as_ref().is_none_or(|ids| ids.is_empty()) {
@@ -257,7 +270,7 @@ impl EventStore {
             if deleted? {
                 return Ok(SaveEventStatus::Rejected(RejectedReason::Deleted));
             }
-            if self.has_too_many_identifiers(event).await? {
+            if self.has_bad_identifiers(event).await? {
                 return Ok(SaveEventStatus::Rejected(RejectedReason::Other));
             }
             self.store(event).await
@@ -271,6 +284,9 @@ impl EventStore {
         if self.has(&deletion.id).await? {
             return Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate));
         }
+        if self.has_bad_identifiers(deletion).await? {
+            return Ok(SaveEventStatus::Rejected(RejectedReason::Other));
+        }
         let ids: Vec<EventId> = tag_values(deletion, "e")
             .filter_map(|id| EventId::from_hex(id).ok())
             .collect();
@@ -283,16 +299,31 @@ impl EventStore {
         }
         self.delete(&targets).await?;
         self.deletions.note(deletion).await?;
-        self.store(deletion).await
+        let stored = self.store(deletion).await;
+        if stored.is_err() {
+            self.deletions.forget(&[deletion.id]).await?;
+        }
+        stored
     }
 
-    /// Whether an event has identifiers that do not address it, too many or such as many of its author's events have:
-    /// the database goes through all that have one, in its only transaction, for each event that it does address.
-    async fn has_too_many_identifiers(&self, event: &Event) -> Result<bool, DatabaseError> {
-        let own = usize::from(event.kind.is_addressable());
-        for (place, identifier) in tag_values(event, "d").skip(own).enumerate() {
-            let same = Filter::new().author(event.pubkey).identifier(identifier);
-            if place == IDENTIFIERS_MAX || self.some(&same, NAMED_MAX).await?.len() >= NAMED_MAX {
+    /// Whether an event has identifiers for which the database would go through many events in its only transaction:
+    /// it does for all of the author's that have the same key, whenever it stores what one of them addresses.
+    async fn has_bad_identifiers(&self, event: &Event) -> Result<bool, DatabaseError> {
+        let mut identifiers = tag_values(event, "d");
+        if event.kind.is_addressable() {
+            // What a repository may be called is decided elsewhere, and each takes its room.
+            let is_of_repository = [ANNOUNCEMENT, STATE].contains(&event.kind.as_u16());
+            let own = identifiers.next();
+            if !is_of_repository && own.is_some_and(|own| !has_key_of_its_own(own)) {
+                return Ok(true);
+            }
+        }
+        for (place, other) in identifiers.enumerate() {
+            let same = Filter::new().author(event.pubkey).identifier(other);
+            if place == IDENTIFIERS_MAX
+                || !has_key_of_its_own(other)
+                || self.some(&same, NAMED_MAX).await?.len() >= NAMED_MAX
+            {
                 return Ok(true);
             }
         }
@@ -349,6 +380,7 @@ impl EventStore {
 
     /// Whether there is a deletion request of an author that has a value of a tag.
     async fn has_deletion(&self, named: Filter) -> Result<bool, DatabaseError> {
+        let named = filter_of_any(&named);
         Ok(!self.some_of(&self.deletions.requests, &named, 1).await?.is_empty())
     }
 
@@ -396,6 +428,11 @@ fn walks_in_order_of_ids(filter: &Filter) -> bool {
     has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty())
 }
 
+/// Whether no other value has its key in the database's indexes: these have so many bytes of it, filled up with zeros.
+fn has_key_of_its_own(value: &str) -> bool {
+    value.len() <= KEY_BYTES && !value.contains('\0')
+}
+
 pub(super) fn json_of(event: &Event) -> String {
     serde_json::to_string(event).unwrap_or_default()
 }
@@ -415,6 +452,8 @@ const PARSERS_MAX: usize = 4;
 /// Events of an author with one tag that are looked through for those of some kinds. So many may have the same
 /// identifier without being addressed by it.
 const NAMED_MAX: usize = 1_000;
+/// Of a tag's value, in the keys of `nostr-lmdb` (`store/lmdb/index.rs`).
+const KEY_BYTES: usize = 182;
 /// Identifiers of an event that do not address it: it has none by right (NIP-01).
 const IDENTIFIERS_MAX: usize = 4;
 /// How often expired events are deleted. Until then they are not served, but are in the way of others.
@@ -656,7 +695,7 @@ mod tests {
         let newest = store.newest(&named, 3).await.unwrap();
         let found = store.found.load(Ordering::Relaxed) - before;
         let expected: Vec<EventId> = deletions.iter().rev().take(3).map(|event| event.id).collect();
-        assert_eq!((newest, found), (expected, 3));
+        assert_eq!((newest, found), (expected, 6));
         let others = event(&Keys::generate(), 1, 10, &[["e", &id]]);
         assert_eq!(saved(&store, &others).await, Success);
     }
@@ -746,6 +785,38 @@ mod tests {
         assert_eq!(saved(&store, &event(&keys, 30023, 5, &[["d", "x"]])).await, Success);
         let others = event(&Keys::generate(), 1, 5, &[["d", "x"]]);
         assert_eq!(saved(&store, &others).await, Success);
+        let deletion = event(&keys, 5, 5, &[["e", &notes[0].id.to_hex()], ["d", "x"]]);
+        assert_eq!(saved(&store, &deletion).await, Rejected(RejectedReason::Other));
+        assert!(store.has(&notes[0].id).await.unwrap());
+        // Others would have the same key.
+        let long = "x".repeat(KEY_BYTES + 1);
+        for (kind, identifier, status) in [
+            (1, "x\0", Rejected(RejectedReason::Other)),
+            (1, &long, Rejected(RejectedReason::Other)),
+            (30023, &long, Rejected(RejectedReason::Other)),
+            (30023, &long[1..], Success),
+            (30618, &long, Success),
+        ] {
+            let event = event(&keys, kind, 5, &[["d", identifier]]);
+            assert_eq!(saved(&store, &event).await, status, "{kind} {identifier:?}");
+        }
+    }
+
+    /// It was found for each request, as if it had been deleted meanwhile, and looked for again.
+    #[tokio::test]
+    async fn a_deletion_that_is_noted_only_is_not_found() {
+        let (store, _directory) = store().await;
+        let keys = Keys::generate();
+        let note = event(&keys, 1, 10, &[]);
+        let deletion = event(&keys, 5, 20, &[["e", &note.id.to_hex()]]);
+        store.deletions.note(&deletion).await.unwrap();
+
+        let named = Filter::new().author(keys.public_key()).kind(Kind::EventDeletion);
+        let named = named.custom_tag(SingleLetterTag::LOWERCASE_E, note.id.to_hex());
+
+        assert_eq!(store.newest(&named, 1).await.unwrap(), []);
+        assert_eq!(saved(&store, &deletion).await, Success);
+        assert_eq!(store.newest(&named, 1).await.unwrap(), [deletion.id]);
     }
 
     /// Of an author with many events of a kind, a deletion of a hundred went through all of them as often.

@@ -199,7 +199,7 @@ fn result_message(event: &Event, result: &Result<SaveEventStatus, DatabaseError>
         Ok(SaveEventStatus::Rejected(RejectedReason::Deleted)) => (false, "deleted: user requested deletion"),
         Ok(SaveEventStatus::Rejected(RejectedReason::Other)) => (
             false,
-            "restricted: too many `d` tags that address nothing, in this event or in others of yours",
+            "restricted: its `d` tags are too long, or too many address nothing, in this event or in others of yours",
         ),
         other => {
             tracing::error!(event.id = %event.id, ?other, "cannot store an event");

@@ -129,9 +129,9 @@ impl Shares {
         })
     }
 
-    /// Whether a client at `address` has a place.
-    pub(crate) fn has_any(&self, address: IpAddr) -> bool {
-        self.table.lock().usage(address_group(address)).claims > 0
+    /// Returns how many places clients at `address` have.
+    pub(crate) fn claims_of(&self, address: IpAddr) -> usize {
+        self.table.lock().usage(address_group(address)).claims
     }
 
     /// Returns how often the limits of claims and of bytes were reached.

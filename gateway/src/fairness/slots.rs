@@ -67,8 +67,7 @@ pub(crate) struct SlotLoad {
 #[derive(Debug)]
 struct SlotQueue<P> {
     table: Mutex<SlotTable<P>>,
-    /// Somebody waits, who did not before.
-    queued: Notify,
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -109,7 +108,7 @@ impl<P: Payer> Slots<P> {
         };
         Self(Arc::new(SlotQueue {
             table: Mutex::new(table),
-            queued: Notify::new(),
+            changed: Notify::new(),
         }))
     }
 
@@ -146,11 +145,8 @@ impl<P: Payer> Slots<P> {
         };
         table.waiting.insert(id, request);
         table.grant();
-        let has_to_wait = table.waiting.contains_key(&id);
         drop(table);
-        if has_to_wait {
-            self.0.queued.notify_waiters();
-        }
+        self.0.changed.notify_waiters();
         QueuePlace {
             slots: self,
             id,
@@ -164,20 +160,21 @@ impl<P: Payer> Slots<P> {
         let mut table = self.0.table.lock();
         table.release(payer);
         table.grant();
+        drop(table);
+        self.0.changed.notify_waiters();
     }
 
-    /// Waits until anybody else waits for a slot.
-    pub(crate) async fn others_wait(&self, payer: P) {
+    /// Waits until somebody with fewer slots would get one that is given back by `payer`, who has some.
+    pub(crate) async fn is_wanted(&self, payer: P) {
         let payer = payer.share();
         loop {
-            let queued = self.0.queued.notified();
-            tokio::pin!(queued);
-            queued.as_mut().enable();
-            let is_other = |request: &SlotRequest<P>| request.payer != payer;
-            if self.0.table.lock().waiting.values().any(is_other) {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.0.table.lock().would_get_from(payer) {
                 return;
             }
-            queued.await;
+            changed.await;
         }
     }
 
@@ -236,7 +233,17 @@ impl<P: Payer> SlotTable<P> {
             (used, request.waits_since, *id)
         };
         let (used, _, id) = self.waiting.iter().map(rank).min()?;
-        (used < self.slots_max - self.used).then_some(id)
+        (used < self.slots_max.saturating_sub(self.used)).then_some(id)
+    }
+
+    fn would_get_from(&self, payer: P) -> bool {
+        let used = |payer| self.used_by.get(&payer).copied().unwrap_or_default();
+        let free = (self.slots_max + 1).saturating_sub(self.used);
+        let would_get = |request: &SlotRequest<P>| {
+            let others = used(request.payer);
+            request.payer != payer && others < used(payer) && others < free
+        };
+        self.waiting.values().any(would_get)
     }
 
     fn count(&mut self, payer: P) {
@@ -316,21 +323,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_others_that_wait_are_others() {
-        let slots = Slots::new(1);
-        let _held = slots.acquire(address(1)).await;
+    async fn a_slot_is_wanted_by_who_has_fewer() {
+        let slots = Slots::new(4);
+        let _many = [slots.acquire(address(1)).await, slots.acquire(address(1)).await];
+        let _one = slots.acquire(address(2)).await;
         let mut same = Box::pin(slots.acquire(address(1)));
+        let mut second = Box::pin(slots.acquire(address(2)));
         assert!(same.as_mut().now_or_never().is_none());
-        let mut others = Box::pin(slots.others_wait(address(1)));
-        assert!(others.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        // One is free, and for somebody else: the second would get it if another were.
+        let mut wanted_of_one = Box::pin(slots.is_wanted(address(2)));
+        assert!(slots.is_wanted(address(1)).now_or_never().is_some());
+        assert!(wanted_of_one.as_mut().now_or_never().is_none());
+        drop(second);
+        let mut wanted_of_many = Box::pin(slots.is_wanted(address(1)));
+        assert!(wanted_of_many.as_mut().now_or_never().is_none());
 
-        let mut other = Box::pin(slots.acquire(address(2)));
-        assert!(other.as_mut().now_or_never().is_none());
+        let _third = slots.acquire(address(3)).await;
+        let mut fourth = Box::pin(slots.acquire(address(4)));
+        assert!(fourth.as_mut().now_or_never().is_none());
 
-        assert!(others.now_or_never().is_some());
-        assert!(slots.others_wait(address(1)).now_or_never().is_some());
-        drop(other);
-        assert!(slots.others_wait(address(1)).now_or_never().is_none());
+        assert!(wanted_of_one.now_or_never().is_some());
+        assert!(wanted_of_many.now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -54,11 +54,18 @@ impl UploadPackLimits {
         }
     }
 
-    /// Returns how many may wait for slow readers, or have worked for long, without a slot. A git that waits costs the
-    /// memory of its list of objects and no CPU; one that works comes behind short ones.
-    pub(super) fn without_slot(&self) -> ShareLimits {
+    /// Returns how many may wait for slow readers. A git that does costs the memory of its list of objects and no CPU.
+    pub(super) fn of_paused(&self) -> ShareLimits {
         ShareLimits {
-            claims_max: WITHOUT_PER_SLOT * self.children_max,
+            claims_max: PAUSED_PER_SLOT * self.children_max,
+            bytes_max: 0,
+        }
+    }
+
+    /// Returns how many may go on without a slot when they have worked for long.
+    pub(super) fn of_long(&self) -> ShareLimits {
+        ShareLimits {
+            claims_max: self.children_max,
             bytes_max: 0,
         }
     }
@@ -84,7 +91,7 @@ impl UploadPackLimits {
     };
 }
 
-const WITHOUT_PER_SLOT: usize = 2;
+const PAUSED_PER_SLOT: usize = 2;
 /// A clone of an ordinary repository takes git a hundredth of this, and on a slow machine a tenth.
 const CPU_SECS_FREE: u64 = 60;
 const BYTES_FOR_A_CPU_SEC: u64 = 100 << 10;

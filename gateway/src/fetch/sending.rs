@@ -71,8 +71,8 @@ impl FetchAnswer {
 
 /// Writes an answer that lists refs into a spool at once, whatever its reader takes: then neither the answer nor the
 /// refs stay in memory. Where there is no room on disk it waits for the reader, and for a slow one as one of those that
-/// are `without_slot`.
-pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, without_slot: Shares, reader: IpAddr) {
+/// are `paused`.
+pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, paused: Shares, reader: IpAddr) {
     let filling = Filling(spool);
     tokio::spawn(async move {
         let spool = &filling.0;
@@ -80,7 +80,7 @@ pub(super) fn spool_refs(answer: RefAnswer, spool: Arc<FetchSpool>, without_slot
             for piece in answer {
                 while !spool.offer(&piece).await {
                     if timeout(PAUSE_AFTER, spool.taken()).await.is_err() {
-                        add_when_read(&without_slot, reader, spool, &piece, async {}).await?;
+                        add_when_read(&paused, reader, spool, &piece, async {}).await?;
                         break;
                     }
                 }
@@ -278,7 +278,7 @@ mod tests {
         assert!(whole(quick).await.unwrap() == expected);
         assert!(whole(slow).await.unwrap() == expected);
         assert_eq!(
-            (server.receiver.fetches.in_use(), server.without_slot.in_use()),
+            (server.receiver.fetches.in_use(), server.paused.in_use()),
             ((0, 0), (0, 0))
         );
     }

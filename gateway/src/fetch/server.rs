@@ -49,8 +49,10 @@ pub(crate) struct UploadPack {
     limits: Live<UploadPackLimits>,
     pub(super) receiver: FetchReceiver,
     slots: FetchSlots,
-    /// Git processes, and lists of refs, that wait for slow readers, or have worked for long.
-    pub(super) without_slot: Shares,
+    /// Git processes, and lists of refs, that wait for slow readers.
+    pub(super) paused: Shares,
+    /// Git processes that have worked for long, and gave their slots to others.
+    long: Shares,
     /// What other clients get, too.
     answers: AnswerCache,
     pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
@@ -68,7 +70,8 @@ impl UploadPack {
             },
             slots: FetchSlots::new(limits.children_max),
             answers: AnswerCache::new(limits.kept_bytes_max),
-            without_slot: Shares::new(limits.without_slot()),
+            paused: Shares::new(limits.of_paused()),
+            long: Shares::new(limits.of_long()),
             outcomes: Meter::default(),
             sent_bytes: Meter::default(),
             store,
@@ -80,7 +83,8 @@ impl UploadPack {
     pub(crate) fn set_limits(&self, limits: UploadPackLimits) {
         self.limits.set(limits);
         self.receiver.fetches.set_limits(limits.of_transfers());
-        self.without_slot.set_limits(limits.without_slot());
+        self.paused.set_limits(limits.of_paused());
+        self.long.set_limits(limits.of_long());
         self.slots.set_max(limits.children_max);
         self.answers.set_bytes_max(limits.kept_bytes_max);
     }
@@ -145,7 +149,7 @@ impl UploadPack {
         let claim = self.receiver.enter(address)?;
         let len = answer.made().map(Bytes::len);
         let reader = FetchSpool::passing(self.store.layout().clone(), &claim, self.limits.get().answer_bytes_max);
-        spool_refs(answer, Arc::clone(reader.spool()), self.without_slot.clone(), address);
+        spool_refs(answer, Arc::clone(reader.spool()), self.paused.clone(), address);
         send(reader, len, claim, self.limits.get()).await
     }
 
@@ -180,7 +184,8 @@ impl UploadPack {
         let child = start_git(self.store.git(), &fetch.path, protocol, &limits)?;
         child.be_nice(slot.niceness());
         let (slots, reader) = (self.slots.clone(), fetch.request.address);
-        let slot = YieldingSlot::new(slots, fetch.kind, slot, self.without_slot.clone(), reader);
+        let shares = [self.paused.clone(), self.long.clone()];
+        let slot = YieldingSlot::new(slots, fetch.kind, slot, shares, reader);
         let keeper = AnswerKeeper {
             store: self.store.clone(),
             answers: self.answers.clone(),
@@ -337,7 +342,7 @@ mod tests {
                 }
             });
             assert!(freed.await.is_ok());
-            assert_eq!(server.without_slot.in_use(), (0, 0));
+            assert_eq!(server.paused.in_use(), (0, 0));
         }
     }
 

@@ -2,6 +2,7 @@
 //! and so does one that has worked for long, if others wait for a slot. One slot is for those that bring what a client
 //! lacks: they do not wait behind clones.
 
+use std::future::pending;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -77,11 +78,17 @@ impl FetchSlots {
         }
     }
 
-    /// Waits until fetches of other addresses wait.
-    async fn others_wait(&self, address: IpAddr) {
+    /// Waits until others would get a slot for such a fetch that is given back by `address`.
+    async fn is_wanted(&self, kind: FetchKind, address: IpAddr) {
+        let among_clones = async {
+            match kind {
+                FetchKind::Clone => self.clones.is_wanted(address).await,
+                FetchKind::Part => pending().await,
+            }
+        };
         tokio::select! {
-            () = self.all.others_wait(address) => {}
-            () = self.clones.others_wait(address) => {}
+            () = self.all.is_wanted(address) => {}
+            () = among_clones => {}
         }
     }
 
@@ -108,8 +115,10 @@ fn of_clones(slots_max: usize) -> usize {
 pub(super) struct YieldingSlot {
     slots: FetchSlots,
     kind: FetchKind,
-    /// Those that wait or have worked for long.
-    without_slot: Shares,
+    /// Those that wait.
+    paused: Shares,
+    /// Those that have worked for long, and gave their slots to others.
+    long: Shares,
     reader: IpAddr,
     held: Arc<Mutex<HeldSlot>>,
     /// How long git has waited with this slot.
@@ -131,39 +140,40 @@ impl YieldingSlot {
         slots: FetchSlots,
         kind: FetchKind,
         slot: FetchSlot,
-        without_slot: Shares,
+        [paused, long]: [Shares; 2],
         reader: IpAddr,
     ) -> Self {
         Self {
             slots,
             kind,
-            without_slot,
+            paused,
+            long,
             reader,
             held: Arc::new(Mutex::new(HeldSlot::Own { _slot: slot })),
             waited: Duration::ZERO,
         }
     }
 
-    /// Gives the slot up to others that wait for one when git has worked for long: it is nicer than short ones by then.
-    /// Returns when it has to end: others need its place among those without a slot too.
+    /// Gives the slot up when git has worked for long and others with fewer want it; it is nicer than short ones by
+    /// then. Returns when it has to end: others need its place among those that did, too.
     pub(super) fn given_up_when_long(&self) -> impl Future<Output = io::Error> + Send + 'static {
-        let (slots, without_slot) = (self.slots.clone(), self.without_slot.clone());
-        let (held, reader) = (Arc::clone(&self.held), self.reader);
+        let (slots, long, held) = (self.slots.clone(), self.long.clone(), Arc::clone(&self.held));
+        let (kind, reader) = (self.kind, self.reader);
         async move {
             loop {
                 sleep(LONG).await;
-                slots.others_wait(reader).await;
-                if matches!(*held.lock(), HeldSlot::Own { .. }) {
-                    match without_slot.enter(reader) {
-                        Ok(claim) => {
-                            *held.lock() = HeldSlot::GivenUp;
-                            claim.ended().await;
-                            return too_many();
-                        }
-                        // Nobody has more, and this one has enough.
-                        Err(_) if without_slot.has_any(reader) => return too_many(),
-                        Err(_) => {}
+                slots.is_wanted(kind, reader).await;
+                if !matches!(*held.lock(), HeldSlot::Own { .. }) {
+                    continue;
+                }
+                match long.enter(reader) {
+                    Ok(claim) => {
+                        *held.lock() = HeldSlot::GivenUp;
+                        claim.ended().await;
+                        return too_many();
                     }
+                    Err(_) if long.claims_of(reader) >= LONG_KEPT => return too_many(),
+                    Err(_) => {}
                 }
             }
         }
@@ -195,7 +205,7 @@ impl YieldingSlot {
             return Ok(());
         }
         let slot = self.slots.acquire(self.kind, self.reader);
-        let slot = add_when_read(&self.without_slot, self.reader, spool, bytes, slot).await?;
+        let slot = add_when_read(&self.paused, self.reader, spool, bytes, slot).await?;
         *self.held.lock() = HeldSlot::Own { _slot: slot };
         Ok(())
     }
@@ -212,18 +222,18 @@ impl YieldingSlot {
 }
 
 /// Adds bytes to an answer for which there is no room before its reader has taken more, and does what comes `then`.
-/// Meanwhile it is one of those that are `without_slot`.
+/// Meanwhile it is one of those that are `paused`.
 ///
 /// # Errors
 /// Too many wait so, and no other address has more of them.
 pub(super) async fn add_when_read<T>(
-    without_slot: &Shares,
+    paused: &Shares,
     reader: IpAddr,
     spool: &FetchSpool,
     bytes: &Bytes,
     then: impl Future<Output = T>,
 ) -> io::Result<T> {
-    let claim = without_slot.enter(reader).map_err(|_| too_many())?;
+    let claim = paused.enter(reader).map_err(|_| too_many())?;
     let added = async {
         while !spool.offer(bytes).await {
             spool.taken().await;
@@ -239,6 +249,9 @@ pub(super) async fn add_when_read<T>(
 fn too_many() -> io::Error {
     io::Error::other("too many fetches of this address take long, or wait for slow readers")
 }
+
+/// An address with so many long fetches loses one more where there is no place for it and others wait.
+const LONG_KEPT: usize = 2;
 
 /// By then, a reader on a fast line has taken everything in memory.
 pub(super) const PAUSE_AFTER: Duration = Duration::from_secs(1);
@@ -264,7 +277,7 @@ mod tests {
         };
         let (slots, reader) = (FetchSlots::new(1), IpAddr::from([192, 0, 2, 1]));
         let slot = slots.acquire(FetchKind::Part, reader).await;
-        let mut slow = YieldingSlot::new(slots.clone(), FetchKind::Part, slot, claims(), reader);
+        let mut slow = YieldingSlot::new(slots.clone(), FetchKind::Part, slot, [claims(), claims()], reader);
         let claim = Arc::new(claims().enter(reader).unwrap());
         let mut answer = FetchSpool::begin(layout, &claim, 0, None);
         let spool = Arc::clone(answer.spool());
@@ -289,57 +302,59 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn long_work_gives_its_slot_to_who_waits() {
-        let places = |claims_max| {
-            Shares::new(ShareLimits {
-                claims_max,
-                bytes_max: 0,
-            })
-        };
+        let places = Shares::new(ShareLimits {
+            claims_max: 2,
+            bytes_max: 0,
+        });
         let address = |last| IpAddr::from([192, 0, 2, last]);
         let slots = FetchSlots::new(1);
-        let begin = async |last, without_slot: &Shares| {
+        let begin = async |last| {
             let slot = slots.acquire(FetchKind::Clone, address(last)).await;
-            YieldingSlot::new(
-                slots.clone(),
-                FetchKind::Clone,
-                slot,
-                without_slot.clone(),
-                address(last),
-            )
+            let shares = [places.clone(), places.clone()];
+            YieldingSlot::new(slots.clone(), FetchKind::Clone, slot, shares, address(last))
         };
-        let shared = places(1);
-        let first = begin(1, &shared).await;
+        let first = begin(1).await;
         let mut given_up = Box::pin(first.given_up_when_long());
+        let mut same = Box::pin(begin(1));
         let a_while = async || sleep(6 * LONG).await;
 
         tokio::select! {
-            _ = &mut given_up => unreachable!("nobody waits"),
-            () = a_while() => assert_eq!(slots.in_use(), 1),
+            _ = &mut given_up => unreachable!(),
+            _ = &mut same => unreachable!("nobody else waits"),
+            () = a_while() => drop(same),
         }
         let second = tokio::select! {
             _ = &mut given_up => unreachable!("it goes on without a slot"),
-            second = begin(2, &shared) => second,
+            second = begin(2) => second,
         };
         assert!(!first.give_back());
-        // No place is left without a slot, and nobody has more than one: the second keeps its own.
+        let also = places.enter(address(1)).unwrap();
+        // No place is left, and who has the slot has none of them: one of whom has two ends.
         let mut kept = Box::pin(second.given_up_when_long());
-        let mut third = Box::pin(begin(3, &shared));
+        let third = tokio::select! {
+            _ = &mut kept => unreachable!("it goes on without a slot"),
+            third = begin(3) => third,
+        };
+        also.ended().await;
+        // Each has one, and the third none.
+        let mut keeps_slot = Box::pin(third.given_up_when_long());
+        let mut fourth = Box::pin(begin(4));
         tokio::select! {
             _ = &mut given_up => unreachable!(),
-            _ = &mut kept => unreachable!("others have none more"),
-            _ = &mut third => unreachable!("no slot is free"),
+            _ = &mut kept => unreachable!(),
+            _ = &mut keeps_slot => unreachable!("nobody has more"),
+            _ = &mut fourth => unreachable!("no slot is free"),
             () = a_while() => {}
         }
-        // Of an address that has another there, it ends.
-        let mut ends = Box::pin(
-            YieldingSlot {
-                reader: address(1),
-                ..second
-            }
-            .given_up_when_long(),
-        );
+        drop((given_up, kept, keeps_slot, fourth, third));
+        // Of an address that has all places, it ends.
+        let _both = [1, 1].map(|last| places.enter(address(last)).unwrap());
+        let more = begin(1).await;
+        let mut ends = Box::pin(more.given_up_when_long());
+        let mut fourth = Box::pin(begin(4));
         tokio::select! {
             error = &mut ends => assert!(error.to_string().contains("take long")),
+            _ = &mut fourth => unreachable!("no slot is free"),
             () = a_while() => unreachable!("it keeps the slot"),
         }
     }

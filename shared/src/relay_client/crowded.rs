@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::nip01::memory_bytes;
-use crate::relay_client::error::RelayError;
 
 /// The tags that took long.
 #[derive(Debug, Default)]
@@ -26,10 +25,6 @@ struct Crowd {
     /// When it is forgotten that it took long.
     until: Instant,
     used_at: Instant,
-    /// How long it is not asked for because it took long once.
-    pause: Duration,
-    /// When all these pauses are over, one after the other.
-    paused_until: Instant,
 }
 
 /// What a relay is asked by some filters with tags, and since when. Dropped without an answer, it took long if it did
@@ -68,26 +63,6 @@ impl CrowdedTags {
         is_changed.then_some(asked)
     }
 
-    /// Checks whether the relay may be asked by these tags all the same, because their authors have too much: what
-    /// takes long is asked for a few times, as often as for one decision, and then rarely.
-    ///
-    /// # Errors
-    /// [`RelayError::Crowded`]: not now.
-    pub(super) fn check_pause(&self, filters: &[Filter]) -> Result<(), RelayError> {
-        let (crowded, now) = (self.0.lock(), Instant::now());
-        let asked = filters.iter().filter(|filter| has_authors_and_kinds(filter));
-        let crowds = asked.flat_map(tags).filter_map(|tag| crowded.get(&tag));
-        let left = |crowd: &Crowd| {
-            crowd
-                .paused_until
-                .saturating_duration_since(now + AT_ONCE * crowd.pause)
-        };
-        match crowds.map(left).max() {
-            Some(wait) if !wait.is_zero() => Err(RelayError::Crowded { wait }),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn begin(&self, filters: &[Filter]) -> TagQuery<'_> {
         let filters = filters.iter().filter(|filter| has_authors_and_kinds(filter));
         TagQuery {
@@ -114,24 +89,20 @@ impl TagQuery<'_> {
 
 impl Drop for TagQuery<'_> {
     fn drop(&mut self) {
-        let took = self.begun.elapsed();
-        if self.tags.is_empty() || took < LONG {
+        if self.tags.is_empty() || self.begun.elapsed() < LONG {
             return;
         }
         let mut crowded = self.crowded.0.lock();
         if crowded.len() + self.tags.len() > CROWDED_MAX {
             forget_unused(&mut crowded);
         }
-        let (now, pause) = (Instant::now(), PAUSE * took);
+        let now = Instant::now();
+        let crowd = Crowd {
+            until: now + CROWDED,
+            used_at: now,
+        };
         for tag in self.tags.drain(..) {
             tracing::debug!(tag.name = %tag.0, tag.value = tag.1, "many events have this tag: ask by author");
-            let last_until = crowded.get(&tag).map_or(now, |crowd| crowd.paused_until.max(now));
-            let crowd = Crowd {
-                until: now + CROWDED,
-                used_at: now,
-                pause,
-                paused_until: last_until + pause,
-            };
             crowded.insert(tag, crowd);
         }
     }
@@ -162,10 +133,6 @@ const SMALL_BYTES: usize = 64 << 10;
 const CROWDED: Duration = Duration::from_secs(600);
 /// Tags that count as crowded at a time. Each took long before it did, alone or with those of the same request.
 const CROWDED_MAX: usize = 10_000;
-/// What took long is not asked for during so many times as long.
-const PAUSE: u32 = 50;
-/// How many of these pauses may follow each other: several look-ups belong to one decision.
-const AT_ONCE: u32 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -174,9 +141,9 @@ mod tests {
     use nostr::event::Kind;
     use nostr::event::Tag as EventTag;
     use nostr::key::Keys;
-    use nostr::types::Timestamp;
 
     use super::*;
+    use crate::relay_client::RelayError;
     use crate::relay_client::tests::relay;
     use crate::relay_client::tests::stored;
     use crate::relay_client::tests::within;
@@ -207,34 +174,6 @@ mod tests {
             .values_mut()
             .for_each(|crowd| crowd.until = Instant::now());
         assert_eq!(crowded.without(&filters), None);
-    }
-
-    #[test]
-    fn what_takes_long_is_asked_for_a_few_times_and_then_rarely() {
-        let crowded = CrowdedTags::default();
-        let author = Keys::generate().public_key();
-        let filters = [Filter::new().author(author).kind(Kind::EventDeletion).identifier("x")];
-        let others = [Filter::new().author(author).kind(Kind::EventDeletion).identifier("y")];
-        let took_long = || {
-            let mut query = crowded.begin(&filters);
-            query.begun -= LONG;
-        };
-
-        for _ in 0..AT_ONCE {
-            took_long();
-            crowded.check_pause(&filters).unwrap();
-        }
-        took_long();
-
-        let error = crowded.check_pause(&filters).unwrap_err();
-        assert!(
-            matches!(error, RelayError::Crowded { wait } if wait <= 2 * PAUSE * LONG),
-            "{error:?}"
-        );
-        crowded.check_pause(&others).unwrap();
-        let earlier = |crowd: &mut Crowd| crowd.paused_until -= crowd.pause;
-        crowded.0.lock().values_mut().for_each(earlier);
-        crowded.check_pause(&filters).unwrap();
     }
 
     /// Sixteen tags of each slow request filled the table, so that nobody else's were put there.
@@ -294,40 +233,6 @@ mod tests {
         assert_eq!(with_few, Some(vec![own.clone()]));
         let few = || within(client.fewer_than(usize::MAX, 20, filters.clone()));
         assert_eq!(few().await.unwrap(), Some(vec![own]));
-    }
-
-    /// Whoever has too many events to be looked through, and a crowd of them with one tag, was looked up by the tag
-    /// each time.
-    #[tokio::test]
-    async fn an_author_with_too_many_events_of_a_crowded_tag_is_looked_up_rarely() {
-        let keys = Keys::generate();
-        let deletion = |number: usize| {
-            let deletion = EventBuilder::new(Kind::EventDeletion, "").tag(EventTag::identifier(number.to_string()));
-            let deletion = deletion.custom_created_at(Timestamp::from_secs(1_000));
-            deletion.finalize(&keys).unwrap()
-        };
-        let many: Vec<Event> = (0..40).map(deletion).collect();
-        let wanted = many[7].clone();
-        let client = relay(20, move |_, message| match message[2].get("#d") {
-            Some(_) => stored(std::slice::from_ref(&wanted), 20, message),
-            None => stored(&many, 20, message),
-        })
-        .await;
-        let by_author = Filter::new().author(keys.public_key()).kind(Kind::EventDeletion);
-        let filters = vec![by_author.identifier("7")];
-        let took_long = || {
-            let mut query = client.inner.crowded.begin(&filters);
-            query.begun -= LONG;
-        };
-
-        took_long();
-        assert_eq!(within(client.query(filters.clone())).await.unwrap().len(), 1);
-        (0..AT_ONCE).for_each(|_| took_long());
-
-        let found = within(client.query(filters.clone())).await;
-        assert!(matches!(found, Err(RelayError::Crowded { .. })), "{found:?}");
-        let found = within(client.fewer_than(usize::MAX, 20, filters)).await;
-        assert!(matches!(found, Err(RelayError::Crowded { .. })), "{found:?}");
     }
 
     /// An issue with a hundred addresses kept the relay's only writer for a second, again and again.

@@ -1,7 +1,5 @@
 //! Failures between us and the relay.
 
-use std::time::Duration;
-
 use tokio_tungstenite::tungstenite;
 
 /// Why a relay's answer is not a fact. None of these says anything about the relay's stored events.
@@ -48,12 +46,6 @@ pub enum RelayError {
         /// How many are.
         bytes_max: usize,
     },
-    /// So many events have a tag that was asked for that the relay needs long for them, and has just done so.
-    #[error("too many events have a tag that is asked for: it is asked for again in {} s", wait.as_secs() + 1)]
-    Crowded {
-        /// How long it is not asked for.
-        wait: Duration,
-    },
     /// The message is longer than the relay reads; strfry would drop it without an answer.
     #[error("a message of {bytes} bytes is over the relay's limit of {bytes_max}")]
     MessageTooLong {
@@ -84,7 +76,6 @@ impl RelayError {
             | Self::Disconnected
             | Self::Closed(_)
             | Self::Notice(_)
-            | Self::Crowded { .. }
             | Self::Information(_) => true,
             Self::Overrun { .. }
             | Self::Stalled { .. }

@@ -24,32 +24,17 @@ pub(super) async fn query(
     events_max: usize,
     bytes_max: usize,
 ) -> Result<Vec<Event>, RelayError> {
-    if let Some(found) = query_by_author(&connection, crowded, filters, bytes_max).await? {
-        return Ok(found);
+    if let Some(instead) = crowded.without(filters) {
+        let mut found = FoundEvents::within(bytes_max, Some(filters));
+        match add_all(&connection, crowded, &instead, events_max, &mut found).await {
+            // Their other events are too much, and not those that were asked for.
+            Err(error) if !error.is_passing() => {}
+            added => return added.map(|()| found.events),
+        }
     }
     let mut found = FoundEvents::within(bytes_max, None);
     let added = add_all(&connection, crowded, filters, events_max, &mut found).await;
     added.map(|()| found.events)
-}
-
-/// Returns all that matches filters with crowded tags, found among all that their authors have of the kinds. `None`:
-/// there are no such tags, or the authors have too much, and the relay may be asked by the tags once more.
-async fn query_by_author(
-    connection: &RelayConnection,
-    crowded: &CrowdedTags,
-    filters: &[Filter],
-    bytes_max: usize,
-) -> Result<Option<Vec<Event>>, RelayError> {
-    let Some(instead) = crowded.without(filters) else {
-        return Ok(None);
-    };
-    let mut found = FoundEvents::within(bytes_max, Some(filters));
-    match add_all(connection, crowded, &instead, OWN_EVENTS_MAX, &mut found).await {
-        Err(error) if found.left() == 0 => Err(error),
-        // Their other events are too much, and not those that were asked for.
-        Err(error) if !error.is_passing() => crowded.check_pause(filters).map(|()| None),
-        added => added.map(|()| Some(found.events)),
-    }
 }
 
 async fn add_all(
@@ -173,10 +158,21 @@ pub(super) async fn fewer_than(
     filters: &[Filter],
 ) -> Result<Option<Vec<Event>>, RelayError> {
     let bytes_max = bytes_max.min(FEW_BYTES_MAX);
-    match query_by_author(&connection, crowded, filters, bytes_max).await {
-        Ok(None) => {}
-        Err(RelayError::TooLarge { .. }) => return Ok(None),
-        found => return found,
+    if let Some(instead) = crowded.without(filters) {
+        let page_size = connection.page_size();
+        let instead: Vec<Filter> = instead.into_iter().map(|filter| filter.limit(page_size)).collect();
+        let only = Some(filters);
+        let found = fewer_of(
+            &connection,
+            crowded,
+            &instead,
+            page_size,
+            FoundEvents::within(bytes_max, only),
+        )
+        .await?;
+        if found.is_some() {
+            return Ok(found);
+        }
     }
     fewer_of(
         &connection,
@@ -382,9 +378,6 @@ impl<'f> FoundEvents<'f> {
 
 /// Most memory of an answer that is expected to be short: the owners of a few repositories with thousands of refs fit.
 const FEW_BYTES_MAX: usize = 2 << 20;
-
-/// Most events of an author that are looked through for those with a crowded tag.
-const OWN_EVENTS_MAX: usize = 2_000;
 
 /// Bytes of filters in one request: below strfry's default frame of 128 KiB, whatever is set.
 const REQUEST_BYTES_MAX: usize = 96 * 1024;
