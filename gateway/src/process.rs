@@ -10,6 +10,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -51,6 +54,48 @@ pub(crate) struct ChildProcess {
     stderr: Option<ChildStderr>,
     child: Child,
     is_demoted_when_long: bool,
+    has_ended: Arc<AtomicBool>,
+}
+
+/// A child and what it has started, which can be halted. Dropped, it goes on.
+#[derive(Debug)]
+pub(crate) struct ProcessGroup {
+    /// `None`: it had ended before.
+    pid: Option<Pid>,
+    has_ended: Arc<AtomicBool>,
+    is_halted: bool,
+}
+
+impl ProcessGroup {
+    /// Takes the processor from it.
+    pub(crate) fn halt(&mut self) {
+        // As long as it has not ended, no other process has its pid.
+        if !self.has_ended.load(Ordering::Relaxed) {
+            self.is_halted = true;
+            self.signal(Signal::STOP);
+        }
+    }
+
+    pub(crate) fn go_on(&mut self) {
+        if self.is_halted {
+            self.is_halted = false;
+            self.signal(Signal::CONT);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid
+            && let Err(error) = rustix::process::kill_process_group(pid, signal)
+        {
+            tracing::debug!(%error, pid = pid.as_raw_nonzero(), ?signal, "could not signal a child");
+        }
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.go_on();
+    }
 }
 
 /// How a child ended and what it wrote.
@@ -78,6 +123,7 @@ impl ChildProcess {
             name,
             child,
             is_demoted_when_long: false,
+            has_ended: Arc::default(),
         })
     }
 
@@ -105,7 +151,26 @@ impl ChildProcess {
 
     /// Whether it has not ended yet.
     pub(crate) fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        let is_running = matches!(self.child.try_wait(), Ok(None));
+        self.has_ended.store(!is_running, Ordering::Relaxed);
+        is_running
+    }
+
+    /// Returns the child with all that it starts.
+    pub(crate) fn group(&self) -> ProcessGroup {
+        ProcessGroup {
+            pid: pid_of(&self.child),
+            has_ended: Arc::clone(&self.has_ended),
+            is_halted: false,
+        }
+    }
+
+    /// Whether it stands still.
+    #[cfg(test)]
+    pub(crate) fn is_halted(&self) -> bool {
+        let pid = pid_of(&self.child).map_or(0, |pid| pid.as_raw_nonzero().get());
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
     }
 
     /// Waits for the end while reading stderr.
@@ -114,7 +179,9 @@ impl ChildProcess {
         let (stderr, name) = (self.stderr.take(), &self.name);
         let ended = async {
             let stderr = read_start(stderr, STDERR_BYTES_MAX).await?;
-            Ok((self.child.wait().await?, Stderr(stderr)))
+            let status = self.child.wait().await?;
+            self.has_ended.store(true, Ordering::Relaxed);
+            Ok((status, Stderr(stderr)))
         };
         tokio::pin!(ended);
         for (after, niceness) in [(LONG, LONG_PRIORITY), (VERY_LONG, LOWEST_PRIORITY)] {

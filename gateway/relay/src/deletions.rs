@@ -34,8 +34,9 @@ pub(super) struct Deletions {
 
 impl Deletions {
     /// Opens the database in a directory, which is made if need be.
-    pub(super) async fn open(directory: &Path) -> Result<Self, DatabaseError> {
+    pub(super) async fn open(directory: &Path, bytes_max: usize) -> Result<Self, DatabaseError> {
         let requests = NostrLmdb::builder(directory)
+            .map_size(bytes_max)
             .process_nip09(false)
             .process_nip62(false)
             .build()
@@ -95,11 +96,11 @@ pub(super) fn filter_of_requests(filter: &Filter) -> Option<Filter> {
     if !is_for_requests || !is_of_authors || filter.generic_tags.is_empty() || filter.ids.is_some() {
         return None;
     }
-    Some(filter_of_any(filter))
+    Some(hashed_filter(filter))
 }
 
-/// Returns the same of a filter by authors and tags, whatever kinds it names.
-pub(super) fn filter_of_any(filter: &Filter) -> Filter {
+/// Returns a filter by authors and tags as it is for this database: with hashes of the values, and no kinds.
+pub(super) fn hashed_filter(filter: &Filter) -> Filter {
     let hashes = |values: &BTreeSet<String>| values.iter().map(|value| hash(value)).collect();
     let tags = filter.generic_tags.iter();
     Filter {

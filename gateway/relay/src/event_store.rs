@@ -12,7 +12,7 @@
 //!   through the index of all that the authors have of the kinds: here that is the last way to ask, and never one to
 //!   ask for deletions, see `deletions.rs`.
 //! - For the version that an addressable event replaces, it goes through all that the author has with the same `d`, of
-//!   whatever kind. Here few have it that it does not address.
+//!   whatever kind. Here few have the same.
 //! - A query there returns all that it finds at once, which may be 1,000 events of 256 KiB. Here it returns their ids,
 //!   and the events are read a few at a time.
 
@@ -37,13 +37,11 @@ use nostr_database::error::Error as DatabaseError;
 use nostr_lmdb::NostrLmdb;
 use shared::nip01::Address;
 use shared::nip01::tag_values;
-use shared::nip34::ANNOUNCEMENT;
-use shared::nip34::STATE;
 use tokio::sync::Semaphore;
 
 use crate::deletions::Deletions;
-use crate::deletions::filter_of_any;
 use crate::deletions::filter_of_requests;
+use crate::deletions::hashed_filter;
 use crate::expirations::Expirations;
 use crate::validate::is_expired;
 
@@ -77,7 +75,7 @@ impl EventStore {
             readers: Semaphore::new(READERS_MAX as usize - READERS_SPARE),
             parsers: Semaphore::new(PARSERS_MAX),
             expirations: Expirations::open(&directory.join("expirations")).await?,
-            deletions: Deletions::open(&directory.join("deletions")).await?,
+            deletions: Deletions::open(&directory.join("deletions"), bytes_max).await?,
             #[cfg(test)]
             found: std::sync::atomic::AtomicUsize::default(),
         };
@@ -110,8 +108,7 @@ impl EventStore {
             return Ok(Vec::new());
         }
         let mut items = if let Some(filter) = filter_of_requests(filter) {
-            self.stored(self.some_of(&self.deletions.requests, &filter, limit).await?)
-                .await?
+            self.stored_requests(&filter, limit).await?
         } else if !walks_in_order_of_ids(filter) {
             self.some(filter, limit).await?
         } else {
@@ -121,13 +118,25 @@ impl EventStore {
         Ok(items.into_iter().take(limit).map(|(id, _)| id).collect())
     }
 
-    /// Returns those of noted deletion requests that are stored, too.
-    async fn stored(&self, noted: Vec<(EventId, Timestamp)>) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
-        if noted.is_empty() {
-            return Ok(noted);
+    /// Returns the ids of the newest deletion requests that are noted and stored, at least `limit`, or all.
+    async fn stored_requests(&self, filter: &Filter, limit: usize) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
+        let mut asked = limit;
+        loop {
+            let noted = self.some_of(&self.deletions.requests, filter, asked).await?;
+            if noted.is_empty() {
+                return Ok(noted);
+            }
+            let ids = Filter::new().ids(noted.iter().map(|(id, _)| *id));
+            let stored = {
+                let _permit = self.readers.acquire().await;
+                self.items(ids).await?
+            };
+            if stored.len() >= limit || noted.len() < asked {
+                return Ok(stored);
+            }
+            // There is room for as many more as are not stored, or not yet.
+            asked = noted.len() + (noted.len() - stored.len());
         }
-        let _permit = self.readers.acquire().await;
-        self.items(Filter::new().ids(noted.iter().map(|(id, _)| *id))).await
     }
 
     /// Returns the ids of all that matches a filter with ids, or with authors, kinds and tags. Mostly the authors
@@ -270,7 +279,7 @@ impl EventStore {
             if deleted? {
                 return Ok(SaveEventStatus::Rejected(RejectedReason::Deleted));
             }
-            if self.has_bad_identifiers(event).await? {
+            if self.has_crowded_identifier(event).await? {
                 return Ok(SaveEventStatus::Rejected(RejectedReason::Other));
             }
             self.store(event).await
@@ -284,7 +293,7 @@ impl EventStore {
         if self.has(&deletion.id).await? {
             return Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate));
         }
-        if self.has_bad_identifiers(deletion).await? {
+        if self.has_crowded_identifier(deletion).await? {
             return Ok(SaveEventStatus::Rejected(RejectedReason::Other));
         }
         let ids: Vec<EventId> = tag_values(deletion, "e")
@@ -306,24 +315,17 @@ impl EventStore {
         stored
     }
 
-    /// Whether an event has identifiers for which the database would go through many events in its only transaction:
-    /// it does for all of the author's that have the same key, whenever it stores what one of them addresses.
-    async fn has_bad_identifiers(&self, event: &Event) -> Result<bool, DatabaseError> {
-        let mut identifiers = tag_values(event, "d");
-        if event.kind.is_addressable() {
-            // What a repository may be called is decided elsewhere, and each takes its room.
-            let is_of_repository = [ANNOUNCEMENT, STATE].contains(&event.kind.as_u16());
-            let own = identifiers.next();
-            if !is_of_repository && own.is_some_and(|own| !has_key_of_its_own(own)) {
-                return Ok(true);
+    /// Whether an identifier of the event has many of its author's events already, of other kinds: the database goes
+    /// through all of them in its only transaction, whenever it stores one that the identifier addresses.
+    async fn has_crowded_identifier(&self, event: &Event) -> Result<bool, DatabaseError> {
+        for identifier in tag_values(event, "d") {
+            let same = Filter::new().author(event.pubkey).identifier(identifier);
+            let same = self.some(&same, SAME_IDENTIFIER_MAX).await?;
+            if same.len() < SAME_IDENTIFIER_MAX {
+                continue;
             }
-        }
-        for (place, other) in identifiers.enumerate() {
-            let same = Filter::new().author(event.pubkey).identifier(other);
-            if place == IDENTIFIERS_MAX
-                || !has_key_of_its_own(other)
-                || self.some(&same, NAMED_MAX).await?.len() >= NAMED_MAX
-            {
+            let versions = Filter::new().ids(same.iter().map(|(id, _)| *id)).kind(event.kind);
+            if !event.kind.is_addressable() || self.some(&versions, 1).await?.is_empty() {
                 return Ok(true);
             }
         }
@@ -380,7 +382,7 @@ impl EventStore {
 
     /// Whether there is a deletion request of an author that has a value of a tag.
     async fn has_deletion(&self, named: Filter) -> Result<bool, DatabaseError> {
-        let named = filter_of_any(&named);
+        let named = hashed_filter(&named);
         Ok(!self.some_of(&self.deletions.requests, &named, 1).await?.is_empty())
     }
 
@@ -428,11 +430,6 @@ fn walks_in_order_of_ids(filter: &Filter) -> bool {
     has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty())
 }
 
-/// Whether no other value has its key in the database's indexes: these have so many bytes of it, filled up with zeros.
-fn has_key_of_its_own(value: &str) -> bool {
-    value.len() <= KEY_BYTES && !value.contains('\0')
-}
-
 pub(super) fn json_of(event: &Event) -> String {
     serde_json::to_string(event).unwrap_or_default()
 }
@@ -449,13 +446,10 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
-/// Events of an author with one tag that are looked through for those of some kinds. So many may have the same
-/// identifier without being addressed by it.
+/// Events of an author with one tag that are looked through for those of some kinds.
 const NAMED_MAX: usize = 1_000;
-/// Of a tag's value, in the keys of `nostr-lmdb` (`store/lmdb/index.rs`).
-const KEY_BYTES: usize = 182;
-/// Identifiers of an event that do not address it: it has none by right (NIP-01).
-const IDENTIFIERS_MAX: usize = 4;
+/// Events of an author that have the same identifier: one of each kind that it addresses, and others.
+const SAME_IDENTIFIER_MAX: usize = 16;
 /// How often expired events are deleted. Until then they are not served, but are in the way of others.
 const DELETE_EXPIRED_EVERY: Duration = Duration::from_secs(2);
 /// Events that one deletion is compared with because it names coordinates: only an empty identifier has more than one
@@ -761,45 +755,28 @@ mod tests {
 
     /// The database looks for the version that an event replaces among all that have its identifier.
     #[tokio::test]
-    async fn few_events_have_an_identifier_that_does_not_address_them() {
+    async fn few_events_of_an_author_have_the_same_identifier() {
         let (store, _directory) = store().await;
         let keys = Keys::generate();
-        let notes: Vec<Event> = (0..NAMED_MAX as u64)
+        let addressed = event(&keys, 30023, 5, &[["d", "x"]]);
+        assert_eq!(saved(&store, &addressed).await, Success);
+        let notes: Vec<Event> = (1..SAME_IDENTIFIER_MAX as u64)
             .map(|number| event(&keys, 1, 10 + number, &[["d", "x"]]))
             .collect();
-        assert_eq!(saved(&store, &notes[0]).await, Success);
-        for result in future::join_all(notes[1..].iter().map(|note| store.store(note))).await {
-            assert_eq!(result.unwrap(), Success);
+        for note in &notes {
+            assert_eq!(saved(&store, note).await, Success);
         }
 
-        let more = event(&keys, 1, 5, &[["d", "x"]]);
-        assert_eq!(saved(&store, &more).await, Rejected(RejectedReason::Other));
-        let by_another = event(&keys, 30023, 5, &[["d", "y"], ["d", "x"]]);
-        assert_eq!(saved(&store, &by_another).await, Rejected(RejectedReason::Other));
-        let several = [["d", "a"], ["d", "b"], ["d", "c"], ["d", "d"], ["d", "e"]];
-        assert_eq!(
-            saved(&store, &event(&keys, 1, 5, &several)).await,
-            Rejected(RejectedReason::Other)
-        );
-        assert_eq!(saved(&store, &event(&keys, 30023, 5, &several)).await, Success);
-        assert_eq!(saved(&store, &event(&keys, 30023, 5, &[["d", "x"]])).await, Success);
+        let crowded = Rejected(RejectedReason::Other);
+        assert_eq!(saved(&store, &event(&keys, 1, 5, &[["d", "x"]])).await, crowded);
+        assert_eq!(saved(&store, &event(&keys, 30024, 5, &[["d", "x"]])).await, crowded);
+        let deletion = event(&keys, 5, 5, &[["e", &notes[0].id.to_hex()], ["d", "x"]]);
+        assert_eq!(saved(&store, &deletion).await, crowded);
+        assert!(store.has(&notes[0].id).await.unwrap());
+        assert_eq!(saved(&store, &event(&keys, 30023, 6, &[["d", "x"]])).await, Success);
+        assert_eq!(saved(&store, &event(&keys, 30024, 5, &[["d", "y"]])).await, Success);
         let others = event(&Keys::generate(), 1, 5, &[["d", "x"]]);
         assert_eq!(saved(&store, &others).await, Success);
-        let deletion = event(&keys, 5, 5, &[["e", &notes[0].id.to_hex()], ["d", "x"]]);
-        assert_eq!(saved(&store, &deletion).await, Rejected(RejectedReason::Other));
-        assert!(store.has(&notes[0].id).await.unwrap());
-        // Others would have the same key.
-        let long = "x".repeat(KEY_BYTES + 1);
-        for (kind, identifier, status) in [
-            (1, "x\0", Rejected(RejectedReason::Other)),
-            (1, &long, Rejected(RejectedReason::Other)),
-            (30023, &long, Rejected(RejectedReason::Other)),
-            (30023, &long[1..], Success),
-            (30618, &long, Success),
-        ] {
-            let event = event(&keys, kind, 5, &[["d", identifier]]);
-            assert_eq!(saved(&store, &event).await, status, "{kind} {identifier:?}");
-        }
     }
 
     /// It was found for each request, as if it had been deleted meanwhile, and looked for again.
@@ -809,12 +786,14 @@ mod tests {
         let keys = Keys::generate();
         let note = event(&keys, 1, 10, &[]);
         let deletion = event(&keys, 5, 20, &[["e", &note.id.to_hex()]]);
+        let older = event(&keys, 5, 15, &[["e", &note.id.to_hex()]]);
+        assert_eq!(saved(&store, &older).await, Success);
         store.deletions.note(&deletion).await.unwrap();
 
         let named = Filter::new().author(keys.public_key()).kind(Kind::EventDeletion);
         let named = named.custom_tag(SingleLetterTag::LOWERCASE_E, note.id.to_hex());
 
-        assert_eq!(store.newest(&named, 1).await.unwrap(), []);
+        assert_eq!(store.newest(&named, 1).await.unwrap(), [older.id]);
         assert_eq!(saved(&store, &deletion).await, Success);
         assert_eq!(store.newest(&named, 1).await.unwrap(), [deletion.id]);
     }

@@ -23,8 +23,9 @@ use crate::limits::RelayLimits;
 /// What clients may have stored.
 #[derive(Debug)]
 pub(super) struct StoreRoom {
-    /// The file of the database, which never shrinks: LMDB writes into it again where something was deleted.
-    file: PathBuf,
+    /// The files of the database and of its notes of deletions, which never shrink: LMDB writes into them again where
+    /// something was deleted.
+    files: [PathBuf; 2],
     bytes_max: u64,
     pub(super) per_day_max: Live<u64>,
     by_address: HashMap<IpAddr, StoredBytes>,
@@ -52,7 +53,7 @@ impl StoreRoom {
     /// Returns the room of the database in a directory.
     pub(super) fn new(directory: &Path, limits: &RelayLimits) -> Self {
         Self {
-            file: directory.join("data.mdb"),
+            files: ["data.mdb", "deletions/data.mdb"].map(|file| directory.join(file)),
             bytes_max: limits.database_bytes_max as u64,
             per_day_max: Live::new(limits.stored_bytes_per_day_max),
             by_address: HashMap::new(),
@@ -126,7 +127,8 @@ impl StoreRoom {
     fn check_parts(&self, event: &Event, parts: u64) -> Result<(), NoStoreRoom> {
         let takes = self.unsaved + bytes_on_disk(event);
         // The same without an answer of the system.
-        match std::fs::metadata(&self.file).is_ok_and(|file| file.len() + takes > self.bytes_max / PARTS * parts) {
+        let lengths = (self.files.iter()).filter_map(|file| Some(std::fs::metadata(file).ok()?.len()));
+        match lengths.sum::<u64>() + takes > self.bytes_max / PARTS * parts {
             true => Err(NoStoreRoom::InAll),
             false => Ok(()),
         }

@@ -88,7 +88,7 @@ fn parse(value: Value, limits: &RelayLimits) -> Result<Event, InvalidEvent> {
 }
 
 fn check_tags(event: &Event, limits: &RelayLimits) -> Result<(), InvalidEvent> {
-    check_identifier(event)?;
+    check_identifiers(event)?;
     for tag in event.tags.iter() {
         let [name, rest @ ..] = tag.as_slice() else {
             return refuse("invalid: too few fields in tag");
@@ -130,16 +130,20 @@ fn check_deletion(event: &Event) -> Result<(), InvalidEvent> {
 }
 
 /// Refuses what `nostr-lmdb` would take for another event's version: its index has the first bytes of every `d` tag,
-/// filled up with zeros, and does not compare the event itself.
-fn check_identifier(event: &Event) -> Result<(), InvalidEvent> {
-    if !event.kind.is_addressable() {
-        return Ok(());
-    }
-    let mut identifiers = tag_values(event, "d");
-    let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
+/// filled up with zeros, and does not compare the event itself. It looks through all with the same key, so that other
+/// kinds have few such tags too.
+fn check_identifiers(event: &Event) -> Result<(), InvalidEvent> {
+    let count = tag_values(event, "d").count();
+    if event.kind.is_addressable() && count != 1 {
         return refuse("invalid: an addressable event needs exactly one d tag on this relay");
-    };
-    if identifier.len() > IDENTIFIER_BYTES_MAX || identifier.contains('\0') {
+    }
+    if count > OTHER_IDENTIFIERS_MAX {
+        return refuse(format!(
+            "invalid: more than {OTHER_IDENTIFIERS_MAX} d tags in an event that they do not address"
+        ));
+    }
+    let has_key_of_its_own = |value: &str| value.len() <= IDENTIFIER_BYTES_MAX && !value.contains('\0');
+    if !tag_values(event, "d").all(has_key_of_its_own) {
         return refuse(format!(
             "invalid: the d tag is over {IDENTIFIER_BYTES_MAX} bytes, or has a zero byte"
         ));
@@ -170,6 +174,8 @@ const DELETED_IDS_MAX: usize = 1_000;
 const DELETED_COORDINATES_MAX: usize = 100;
 /// Longest identifier that the index of `nostr-lmdb` holds (`store/lmdb/index.rs`).
 const IDENTIFIER_BYTES_MAX: usize = 182;
+/// Identifiers of an event that is not addressable, and has none by right (NIP-01).
+const OTHER_IDENTIFIERS_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -268,6 +274,28 @@ mod tests {
         assert_text(validated(1, &longer, NOW, &[]), "invalid: event too large");
         let repost = validated(6, r#"[["-"]]"#, NOW, &[]);
         assert_text(repost, "blocked: reposts can't embed protected events");
+    }
+
+    #[test]
+    fn identifiers_have_keys_of_their_own() {
+        let long = "x".repeat(IDENTIFIER_BYTES_MAX + 1);
+        let few = ["a", "b", "c", "d"];
+        let many = ["a", "b", "c", "d", "e"];
+        for (kind, identifiers, expected) in [
+            (1, &few[..], ""),
+            (1, &many, "invalid: more than 4 d tags"),
+            (5, &many, "invalid: more than 4 d tags"),
+            (1, &[&long], "invalid: the d tag is over"),
+            (5, &["x\0"], "invalid: the d tag is over"),
+            (30023, &few, "invalid: an addressable event needs exactly one d tag"),
+            (30023, &[&long[1..]], ""),
+        ] {
+            let tags = identifiers.iter().map(|identifier| Tag::identifier(*identifier));
+            let event = EventBuilder::new(Kind::from_u16(kind), "").tags(tags);
+            let event = event.finalize(&Keys::generate()).unwrap();
+
+            assert_text(check_identifiers(&event).map(|()| event), expected);
+        }
     }
 
     /// A deletion of 5,000 coordinates was as many look-ups in the only writer.

@@ -160,7 +160,12 @@ pub(super) async fn run(
         let results = save(&store, &judged.accepted).await;
         submitted.room.saved();
         for (Accepted { event, payer, outbound }, result) in judged.accepted.iter().zip(&results) {
-            if !matches!(result, Ok(SaveEventStatus::Success)) {
+            // What is refused for its author's other events was looked for among them.
+            let is_charged = matches!(
+                result,
+                Ok(SaveEventStatus::Success | SaveEventStatus::Rejected(RejectedReason::Other))
+            );
+            if !is_charged {
                 submitted.room.give_back(event, *payer);
             }
             let (accepted, message) = result_message(event, result);
@@ -197,10 +202,9 @@ fn result_message(event: &Event, result: &Result<SaveEventStatus, DatabaseError>
         Ok(SaveEventStatus::Rejected(RejectedReason::Duplicate)) => (true, DUPLICATE),
         Ok(SaveEventStatus::Rejected(RejectedReason::Replaced)) => (false, "replaced: have newer event"),
         Ok(SaveEventStatus::Rejected(RejectedReason::Deleted)) => (false, "deleted: user requested deletion"),
-        Ok(SaveEventStatus::Rejected(RejectedReason::Other)) => (
-            false,
-            "restricted: its `d` tags are too long, or too many address nothing, in this event or in others of yours",
-        ),
+        Ok(SaveEventStatus::Rejected(RejectedReason::Other)) => {
+            (false, "restricted: too many of your events have its `d` tag already")
+        }
         other => {
             tracing::error!(event.id = %event.id, ?other, "cannot store an event");
             (false, "error: the relay cannot store the event")

@@ -129,11 +129,6 @@ impl Shares {
         })
     }
 
-    /// Returns how many places clients at `address` have.
-    pub(crate) fn claims_of(&self, address: IpAddr) -> usize {
-        self.table.lock().usage(address_group(address)).claims
-    }
-
     /// Returns how often the limits of claims and of bytes were reached.
     pub(crate) fn hits(&self) -> [u64; 2] {
         self.hits.counts()

@@ -1,8 +1,8 @@
 //! Slots for work that costs CPU, memory or the only connection to something. A free slot goes to the payer, an address
 //! or an author, that has fewest, and of those with as few to the one that has waited longest, since it came or since
 //! it gave its last slot back: whoever waits is delayed by each other for one turn, and not by those who come later.
-//! A payer gets one more only where more are free than it has: half of all by itself, half of the rest beside one that
-//! has these, and so on, so that the long work of few does not delay all others.
+//! A payer gets one more only where more are free than it has: about half of all by itself, half of the rest beside one
+//! that has these, and so on, so that the long work of few does not delay all others.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -38,12 +38,22 @@ impl Payer for PublicKey {
     }
 }
 
+/// For which work a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SlotUse {
+    /// Work that may not have all slots.
+    pub(crate) is_bulk: bool,
+    /// It had a slot before, and goes on before its payer's other work begins.
+    pub(crate) is_begun: bool,
+}
+
 /// A slot; dropping it gives it to the next one.
 #[must_use = "a slot that is dropped counts no more"]
 #[derive(Debug)]
 pub(crate) struct Slot<P: Payer = IpAddr> {
     slots: Slots<P>,
     payer: P,
+    is_bulk: bool,
     /// How many its payer had besides when it got this one, as far as that makes a difference.
     others: u8,
 }
@@ -73,7 +83,10 @@ struct SlotQueue<P> {
 #[derive(Debug)]
 struct SlotTable<P> {
     slots_max: usize,
+    /// How many of them bulk work may have.
+    bulk_max: usize,
     used: usize,
+    used_by_bulk: usize,
     used_by: HashMap<P, usize>,
     waiting: BTreeMap<u64, SlotRequest<P>>,
     /// Counts requests and grants: the order of what happened.
@@ -83,6 +96,7 @@ struct SlotTable<P> {
 #[derive(Debug)]
 struct SlotRequest<P> {
     payer: P,
+    slot_use: SlotUse,
     /// When it came, or when its payer gave a slot back last, if that is later.
     waits_since: u64,
     granted: oneshot::Sender<()>,
@@ -93,6 +107,7 @@ struct QueuePlace<'s, P: Payer> {
     slots: &'s Slots<P>,
     id: u64,
     payer: P,
+    is_bulk: bool,
     granted: oneshot::Receiver<()>,
     is_taken: bool,
 }
@@ -101,7 +116,9 @@ impl<P: Payer> Slots<P> {
     pub(crate) fn new(slots_max: usize) -> Self {
         let table = SlotTable {
             slots_max,
+            bulk_max: slots_max,
             used: 0,
+            used_by_bulk: 0,
             used_by: HashMap::new(),
             waiting: BTreeMap::new(),
             clock: 0,
@@ -114,15 +131,27 @@ impl<P: Payer> Slots<P> {
 
     /// Changes how many there are. Those in use beyond it are not taken from their payers.
     pub(crate) fn set_max(&self, slots_max: usize) {
+        self.set_max_with_bulk(slots_max, slots_max);
+    }
+
+    /// The same, where bulk work may have only so many.
+    pub(crate) fn set_max_with_bulk(&self, slots_max: usize, bulk_max: usize) {
         let mut table = self.0.table.lock();
-        table.slots_max = slots_max;
+        (table.slots_max, table.bulk_max) = (slots_max, bulk_max);
         table.grant();
+        drop(table);
+        self.0.changed.notify_waiters();
     }
 
     /// Waits for a slot.
     pub(crate) async fn acquire(&self, payer: P) -> Slot<P> {
+        self.acquire_for(SlotUse::default(), payer).await
+    }
+
+    /// Waits for a slot for such work.
+    pub(crate) async fn acquire_for(&self, slot_use: SlotUse, payer: P) -> Slot<P> {
         let payer = payer.share();
-        let mut place = self.queue(payer);
+        let mut place = self.queue(slot_use, payer);
         // An error cannot be: the sender stays in the table until it grants.
         drop((&mut place.granted).await);
         place.is_taken = true;
@@ -130,17 +159,24 @@ impl<P: Payer> Slots<P> {
         Slot {
             slots: self.clone(),
             payer,
+            is_bulk: slot_use.is_bulk,
             others: had.map_or(0, |had| (had - 1).min(NICENESS_STEPS_MAX) as u8),
         }
     }
 
-    fn queue(&self, payer: P) -> QueuePlace<'_, P> {
+    fn queue(&self, slot_use: SlotUse, payer: P) -> QueuePlace<'_, P> {
         let (sender, granted) = oneshot::channel();
         let mut table = self.0.table.lock();
         let id = table.tick();
+        let own = table.waiting.values().filter(|request| request.payer == payer);
+        let waits_since = match slot_use.is_begun {
+            true => own.map(|request| request.waits_since).min().unwrap_or(id),
+            false => id,
+        };
         let request = SlotRequest {
             payer,
-            waits_since: id,
+            slot_use,
+            waits_since,
             granted: sender,
         };
         table.waiting.insert(id, request);
@@ -151,27 +187,28 @@ impl<P: Payer> Slots<P> {
             slots: self,
             id,
             payer,
+            is_bulk: slot_use.is_bulk,
             granted,
             is_taken: false,
         }
     }
 
-    fn give_back(&self, payer: P) {
+    fn give_back(&self, payer: P, is_bulk: bool) {
         let mut table = self.0.table.lock();
-        table.release(payer);
+        table.release(payer, is_bulk);
         table.grant();
         drop(table);
         self.0.changed.notify_waiters();
     }
 
-    /// Waits until somebody with fewer slots would get one that is given back by `payer`, who has some.
-    pub(crate) async fn is_wanted(&self, payer: P) {
+    /// Waits until somebody with fewer slots would get one that `payer` gives back.
+    pub(crate) async fn is_wanted(&self, is_bulk: bool, payer: P) {
         let payer = payer.share();
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.0.table.lock().would_get_from(payer) {
+            if self.0.table.lock().would_get_from(payer, is_bulk) {
                 return;
             }
             changed.await;
@@ -219,9 +256,10 @@ impl<P: Payer> SlotTable<P> {
             && let Some(next) = self.next()
             && let Some(waiting) = self.waiting.remove(&next)
         {
-            self.count(waiting.payer);
+            let is_bulk = waiting.slot_use.is_bulk;
+            self.count(waiting.payer, is_bulk);
             if waiting.granted.send(()).is_err() {
-                self.release(waiting.payer);
+                self.release(waiting.payer, is_bulk);
             }
         }
     }
@@ -230,24 +268,30 @@ impl<P: Payer> SlotTable<P> {
     fn next(&self) -> Option<u64> {
         let rank = |(id, request): (&u64, &SlotRequest<P>)| {
             let used = self.used_by.get(&request.payer).copied().unwrap_or_default();
-            (used, request.waits_since, *id)
+            (used, request.waits_since, !request.slot_use.is_begun, *id)
         };
-        let (used, _, id) = self.waiting.iter().map(rank).min()?;
+        let is_possible =
+            |(_, request): &(&u64, &SlotRequest<P>)| !request.slot_use.is_bulk || self.used_by_bulk < self.bulk_max;
+        let (used, _, _, id) = self.waiting.iter().filter(is_possible).map(rank).min()?;
         (used < self.slots_max.saturating_sub(self.used)).then_some(id)
     }
 
-    fn would_get_from(&self, payer: P) -> bool {
-        let used = |payer| self.used_by.get(&payer).copied().unwrap_or_default();
+    /// Whether somebody with fewer slots would get one that `payer` gives back.
+    fn would_get_from(&self, payer: P, is_bulk: bool) -> bool {
+        let used_by = |payer| self.used_by.get(&payer).copied().unwrap_or_default();
         let free = (self.slots_max + 1).saturating_sub(self.used);
+        let used_by_bulk = self.used_by_bulk - usize::from(is_bulk);
         let would_get = |request: &SlotRequest<P>| {
-            let others = used(request.payer);
-            request.payer != payer && others < used(payer) && others < free
+            let used = used_by(request.payer);
+            let is_possible = !request.slot_use.is_bulk || used_by_bulk < self.bulk_max;
+            is_possible && request.payer != payer && used < used_by(payer) && used < free
         };
         self.waiting.values().any(would_get)
     }
 
-    fn count(&mut self, payer: P) {
+    fn count(&mut self, payer: P, is_bulk: bool) {
         self.used += 1;
+        self.used_by_bulk += usize::from(is_bulk);
         *self.used_by.entry(payer).or_default() += 1;
     }
 
@@ -256,8 +300,9 @@ impl<P: Payer> SlotTable<P> {
         self.clock
     }
 
-    fn release(&mut self, payer: P) {
+    fn release(&mut self, payer: P, is_bulk: bool) {
         self.used -= 1;
+        self.used_by_bulk -= usize::from(is_bulk);
         let now = self.tick();
         for request in self.waiting.values_mut().filter(|request| request.payer == payer) {
             request.waits_since = now;
@@ -273,7 +318,7 @@ impl<P: Payer> SlotTable<P> {
 
 impl<P: Payer> Drop for Slot<P> {
     fn drop(&mut self) {
-        self.slots.give_back(self.payer);
+        self.slots.give_back(self.payer, self.is_bulk);
     }
 }
 
@@ -284,7 +329,7 @@ impl<P: Payer> Drop for QueuePlace<'_, P> {
         }
         let was_waiting = self.slots.0.table.lock().waiting.remove(&self.id).is_some();
         if !was_waiting {
-            self.slots.give_back(self.payer);
+            self.slots.give_back(self.payer, self.is_bulk);
         }
     }
 }
@@ -323,6 +368,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bulk_work_has_only_a_part_and_begun_work_goes_on_first() {
+        let slots = Slots::new(0);
+        slots.set_max_with_bulk(3, 1);
+        let [bulk, begun] = [false, true].map(|is_begun| SlotUse {
+            is_bulk: true,
+            is_begun,
+        });
+        let held = slots.acquire_for(bulk, address(1)).await;
+        let mut new = Box::pin(slots.acquire_for(bulk, address(2)));
+        let mut again = Box::pin(slots.acquire_for(begun, address(2)));
+        assert!(new.as_mut().now_or_never().is_none());
+        assert!(again.as_mut().now_or_never().is_none());
+        assert!(slots.is_wanted(true, address(1)).now_or_never().is_some());
+        let other = slots.acquire(address(3)).now_or_never().expect("it is no bulk work");
+        assert!(slots.is_wanted(false, address(3)).now_or_never().is_none());
+
+        drop(held);
+
+        assert!(new.as_mut().now_or_never().is_none());
+        drop(again.now_or_never().expect("it has begun"));
+        assert!(new.now_or_never().is_some());
+        drop(other);
+        assert_eq!(slots.in_use(), 0);
+    }
+
+    #[tokio::test]
     async fn a_slot_is_wanted_by_who_has_fewer() {
         let slots = Slots::new(4);
         let _many = [slots.acquire(address(1)).await, slots.acquire(address(1)).await];
@@ -332,11 +403,11 @@ mod tests {
         assert!(same.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
         // One is free, and for somebody else: the second would get it if another were.
-        let mut wanted_of_one = Box::pin(slots.is_wanted(address(2)));
-        assert!(slots.is_wanted(address(1)).now_or_never().is_some());
+        let mut wanted_of_one = Box::pin(slots.is_wanted(false, address(2)));
+        assert!(slots.is_wanted(false, address(1)).now_or_never().is_some());
         assert!(wanted_of_one.as_mut().now_or_never().is_none());
         drop(second);
-        let mut wanted_of_many = Box::pin(slots.is_wanted(address(1)));
+        let mut wanted_of_many = Box::pin(slots.is_wanted(false, address(1)));
         assert!(wanted_of_many.as_mut().now_or_never().is_none());
 
         let _third = slots.acquire(address(3)).await;

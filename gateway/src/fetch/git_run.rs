@@ -81,7 +81,7 @@ async fn run_git(
     mut slot: YieldingSlot,
 ) -> io::Result<GitEnd> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let given_up = slot.given_up_when_long();
+    let shared = slot.share(child.group());
     let answered = async { tokio::try_join!(spool(stdout, answer, &mut slot), child.wait()) };
     tokio::pin!(answered);
     let asked = async {
@@ -95,8 +95,9 @@ async fn run_git(
         }
     };
     let ((), (status, stderr)) = tokio::select! {
+        biased;
         ended = asked => ended?,
-        error = given_up => return Err(error),
+        never = shared => match never {},
     };
     if status.code().is_none() {
         return Err(io::Error::other("git upload-pack was killed"));

@@ -62,14 +62,6 @@ impl UploadPackLimits {
         }
     }
 
-    /// Returns how many may go on without a slot when they have worked for long.
-    pub(super) fn of_long(&self) -> ShareLimits {
-        ShareLimits {
-            claims_max: self.children_max,
-            bytes_max: 0,
-        }
-    }
-
     /// Room for clones of large projects, a few at a time.
     pub(crate) const DEFAULT: Self = Self {
         children_max: 4,

@@ -9,6 +9,7 @@ use shared::live::Live;
 use tokio::time::timeout;
 
 use crate::fairness::shares::Shares;
+use crate::fairness::slots::Slot;
 use crate::fairness::slots::SlotLoad;
 use crate::fetch::answers::AnswerCache;
 use crate::fetch::answers::AnswerLoad;
@@ -28,7 +29,6 @@ use crate::fetch::sending::FetchAnswer;
 use crate::fetch::sending::Filling;
 use crate::fetch::sending::send;
 use crate::fetch::sending::spool_refs;
-use crate::fetch::slot::FetchSlot;
 use crate::fetch::slot::FetchSlots;
 use crate::fetch::slot::YieldingSlot;
 use crate::fetch::spool::FetchSpool;
@@ -51,8 +51,6 @@ pub(crate) struct UploadPack {
     slots: FetchSlots,
     /// Git processes, and lists of refs, that wait for slow readers.
     pub(super) paused: Shares,
-    /// Git processes that have worked for long, and gave their slots to others.
-    long: Shares,
     /// What other clients get, too.
     answers: AnswerCache,
     pub(super) outcomes: Meter<{ FETCH_OUTCOMES.len() }>,
@@ -71,7 +69,6 @@ impl UploadPack {
             slots: FetchSlots::new(limits.children_max),
             answers: AnswerCache::new(limits.kept_bytes_max),
             paused: Shares::new(limits.of_paused()),
-            long: Shares::new(limits.of_long()),
             outcomes: Meter::default(),
             sent_bytes: Meter::default(),
             store,
@@ -84,7 +81,6 @@ impl UploadPack {
         self.limits.set(limits);
         self.receiver.fetches.set_limits(limits.of_transfers());
         self.paused.set_limits(limits.of_paused());
-        self.long.set_limits(limits.of_long());
         self.slots.set_max(limits.children_max);
         self.answers.set_bytes_max(limits.kept_bytes_max);
     }
@@ -176,7 +172,7 @@ impl UploadPack {
     fn begin_git(
         &self,
         fetch: PackFetch,
-        slot: FetchSlot,
+        slot: Slot,
         limits: UploadPackLimits,
         answer: Filling,
     ) -> Result<(), GitError> {
@@ -184,8 +180,7 @@ impl UploadPack {
         let child = start_git(self.store.git(), &fetch.path, protocol, &limits)?;
         child.be_nice(slot.niceness());
         let (slots, reader) = (self.slots.clone(), fetch.request.address);
-        let shares = [self.paused.clone(), self.long.clone()];
-        let slot = YieldingSlot::new(slots, fetch.kind, slot, shares, reader);
+        let slot = YieldingSlot::new(slots, fetch.kind, slot, self.paused.clone(), reader);
         let keeper = AnswerKeeper {
             store: self.store.clone(),
             answers: self.answers.clone(),

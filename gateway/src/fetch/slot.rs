@@ -1,14 +1,15 @@
 //! The slot of one git that answers a fetch. It is held while git works: a git that waits for its reader gives it back,
-//! and so does one that has worked for long, if others wait for a slot. One slot is for those that bring what a client
-//! lacks: they do not wait behind clones.
+//! and one that has worked for long is halted while others with fewer slots wait for one. One slot is for those that
+//! bring what a client lacks: they do not wait behind clones.
 
-use std::future::pending;
+use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep;
@@ -17,15 +18,17 @@ use tokio::time::timeout_at;
 use crate::fairness::shares::Shares;
 use crate::fairness::slots::Slot;
 use crate::fairness::slots::SlotLoad;
+use crate::fairness::slots::SlotUse;
 use crate::fairness::slots::Slots;
 use crate::fetch::spool::FetchSpool;
 use crate::process::LONG;
+use crate::process::ProcessGroup;
 
 #[derive(Debug, Clone)]
 pub(super) struct FetchSlots {
-    all: Slots,
-    /// How many of them clones may have.
-    clones: Slots,
+    slots: Slots,
+    /// Places for gits that are halted, in memory.
+    halted: Arc<Semaphore>,
 }
 
 /// What a fetch asks for, as far as it decides when it gets its slot.
@@ -37,144 +40,86 @@ pub(super) enum FetchKind {
     Part,
 }
 
-/// The slot of one fetch. Dropped, the next one gets it.
-#[must_use = "a slot that is dropped is free"]
-pub(super) struct FetchSlot {
-    _among_clones: Option<Slot>,
-    among_all: Slot,
-}
-
-impl FetchSlot {
-    /// As that of its slot among all.
-    pub(super) fn niceness(&self) -> i32 {
-        self.among_all.niceness()
-    }
-}
-
 impl FetchSlots {
     /// Makes so many slots. All but one are for clones, if there is more than one.
     pub(super) fn new(slots_max: usize) -> Self {
-        Self {
-            all: Slots::new(slots_max),
-            clones: Slots::new(of_clones(slots_max)),
-        }
+        let slots = Self {
+            slots: Slots::new(slots_max),
+            halted: Arc::new(Semaphore::new(HALTED_MAX)),
+        };
+        slots.set_max(slots_max);
+        slots
     }
 
     /// Changes how many there are. Those in use stay.
     pub(super) fn set_max(&self, slots_max: usize) {
-        self.all.set_max(slots_max);
-        self.clones.set_max(of_clones(slots_max));
+        self.slots
+            .set_max_with_bulk(slots_max, slots_max.saturating_sub(1).max(1));
     }
 
     /// Waits for a slot for a fetch of a client at `address`.
-    pub(super) async fn acquire(&self, kind: FetchKind, address: IpAddr) -> FetchSlot {
-        let among_clones = match kind {
-            FetchKind::Clone => Some(self.clones.acquire(address).await),
-            FetchKind::Part => None,
-        };
-        FetchSlot {
-            _among_clones: among_clones,
-            among_all: self.all.acquire(address).await,
-        }
+    pub(super) async fn acquire(&self, kind: FetchKind, address: IpAddr) -> Slot {
+        self.acquire_for(kind, false, address).await
     }
 
-    /// Waits until others would get a slot for such a fetch that is given back by `address`.
-    async fn is_wanted(&self, kind: FetchKind, address: IpAddr) {
-        let among_clones = async {
-            match kind {
-                FetchKind::Clone => self.clones.is_wanted(address).await,
-                FetchKind::Part => pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.all.is_wanted(address) => {}
-            () = among_clones => {}
-        }
+    async fn acquire_for(&self, kind: FetchKind, is_begun: bool, address: IpAddr) -> Slot {
+        let is_bulk = kind == FetchKind::Clone;
+        self.slots.acquire_for(SlotUse { is_bulk, is_begun }, address).await
     }
 
     pub(super) fn load(&self) -> SlotLoad {
-        let (load, clones) = (self.all.load(), self.clones.load());
-        SlotLoad {
-            waiting: load.waiting + clones.waiting,
-            busiest_waiting: load.busiest_waiting + clones.busiest_waiting,
-            ..load
-        }
+        self.slots.load()
     }
 
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
-        self.all.in_use()
+        self.slots.in_use()
     }
 }
 
-fn of_clones(slots_max: usize) -> usize {
-    slots_max.saturating_sub(1).max(1)
-}
-
-/// A slot that is given back while its git waits, or when it has worked for long.
+/// A slot that is given back while its git waits, or is halted because it has worked for long.
 pub(super) struct YieldingSlot {
     slots: FetchSlots,
     kind: FetchKind,
     /// Those that wait.
     paused: Shares,
-    /// Those that have worked for long, and gave their slots to others.
-    long: Shares,
     reader: IpAddr,
-    held: Arc<Mutex<HeldSlot>>,
+    /// `None` while git waits or is halted.
+    slot: Arc<Mutex<Option<Slot>>>,
     /// How long git has waited with this slot.
     waited: Duration,
 }
 
-enum HeldSlot {
-    Own {
-        _slot: FetchSlot,
-    },
-    /// Given back while git waits for its reader.
-    Paused,
-    /// Given back for good.
-    GivenUp,
-}
-
 impl YieldingSlot {
-    pub(super) fn new(
-        slots: FetchSlots,
-        kind: FetchKind,
-        slot: FetchSlot,
-        [paused, long]: [Shares; 2],
-        reader: IpAddr,
-    ) -> Self {
+    pub(super) fn new(slots: FetchSlots, kind: FetchKind, slot: Slot, paused: Shares, reader: IpAddr) -> Self {
         Self {
             slots,
             kind,
             paused,
-            long,
             reader,
-            held: Arc::new(Mutex::new(HeldSlot::Own { _slot: slot })),
+            slot: Arc::new(Mutex::new(Some(slot))),
             waited: Duration::ZERO,
         }
     }
 
-    /// Gives the slot up when git has worked for long and others with fewer want it; it is nicer than short ones by
-    /// then. Returns when it has to end: others need its place among those that did, too.
-    pub(super) fn given_up_when_long(&self) -> impl Future<Output = io::Error> + Send + 'static {
-        let (slots, long, held) = (self.slots.clone(), self.long.clone(), Arc::clone(&self.held));
+    /// Halts git whenever it has worked for long and others with fewer slots wait for one, until it gets another one.
+    /// Without end.
+    pub(super) fn share(&self, mut git: ProcessGroup) -> impl Future<Output = Infallible> + Send + 'static {
+        let (slots, slot) = (self.slots.clone(), Arc::clone(&self.slot));
         let (kind, reader) = (self.kind, self.reader);
         async move {
             loop {
                 sleep(LONG).await;
-                slots.is_wanted(kind, reader).await;
-                if !matches!(*held.lock(), HeldSlot::Own { .. }) {
+                slots.slots.is_wanted(kind == FetchKind::Clone, reader).await;
+                let place = slots.halted.try_acquire();
+                let Some(given) = slot.lock().take_if(|_| place.is_ok()) else {
                     continue;
-                }
-                match long.enter(reader) {
-                    Ok(claim) => {
-                        *held.lock() = HeldSlot::GivenUp;
-                        claim.ended().await;
-                        return too_many();
-                    }
-                    Err(_) if long.claims_of(reader) >= LONG_KEPT => return too_many(),
-                    Err(_) => {}
-                }
+                };
+                git.halt();
+                drop(given);
+                let again = slots.acquire_for(kind, true, reader).await;
+                *slot.lock() = Some(again);
+                git.go_on();
             }
         }
     }
@@ -190,34 +135,26 @@ impl YieldingSlot {
             let pauses_at = begun + PAUSE_AFTER.saturating_sub(self.waited);
             if timeout_at(pauses_at, spool.taken()).await.is_err() {
                 self.waited = Duration::ZERO;
-                return self.pause(spool, bytes).await;
+                // Halted, it has none.
+                if let Some(slot) = self.take() {
+                    drop(slot);
+                    return self.pause(spool, bytes).await;
+                }
             }
             self.waited += begun.elapsed();
         }
         Ok(())
     }
 
-    async fn pause(&mut self, spool: &FetchSpool, bytes: &Bytes) -> io::Result<()> {
-        if !self.give_back() {
-            while !spool.offer(bytes).await {
-                spool.taken().await;
-            }
-            return Ok(());
-        }
-        let slot = self.slots.acquire(self.kind, self.reader);
-        let slot = add_when_read(&self.paused, self.reader, spool, bytes, slot).await?;
-        *self.held.lock() = HeldSlot::Own { _slot: slot };
-        Ok(())
+    fn take(&self) -> Option<Slot> {
+        self.slot.lock().take()
     }
 
-    /// Gives the slot back until git goes on; false: it has given it up.
-    fn give_back(&self) -> bool {
-        let mut held = self.held.lock();
-        let had = matches!(*held, HeldSlot::Own { .. });
-        if had {
-            *held = HeldSlot::Paused;
-        }
-        had
+    async fn pause(&mut self, spool: &FetchSpool, bytes: &Bytes) -> io::Result<()> {
+        let slot = self.slots.acquire_for(self.kind, true, self.reader);
+        let slot = add_when_read(&self.paused, self.reader, spool, bytes, slot).await?;
+        *self.slot.lock() = Some(slot);
+        Ok(())
     }
 }
 
@@ -233,6 +170,7 @@ pub(super) async fn add_when_read<T>(
     bytes: &Bytes,
     then: impl Future<Output = T>,
 ) -> io::Result<T> {
+    let too_many = || io::Error::other("too many fetches wait for slow readers");
     let claim = paused.enter(reader).map_err(|_| too_many())?;
     let added = async {
         while !spool.offer(bytes).await {
@@ -246,22 +184,25 @@ pub(super) async fn add_when_read<T>(
     }
 }
 
-fn too_many() -> io::Error {
-    io::Error::other("too many fetches of this address take long, or wait for slow readers")
-}
-
-/// An address with so many long fetches loses one more where there is no place for it and others wait.
-const LONG_KEPT: usize = 2;
+/// Gits that are halted at the same time: an address has no more of them than it had slots.
+const HALTED_MAX: usize = 8;
 
 /// By then, a reader on a fast line has taken everything in memory.
 pub(super) const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::process::Stdio;
+
     use futures_util::FutureExt;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::fairness::shares::ShareLimits;
+    use crate::process::ChildLimits;
+    use crate::process::ChildProcess;
+    use crate::process::command;
     use crate::repositories::layout::Layout;
 
     /// Each wait had a second of its own: whoever took a little in each of them kept the slot for hours.
@@ -277,7 +218,7 @@ mod tests {
         };
         let (slots, reader) = (FetchSlots::new(1), IpAddr::from([192, 0, 2, 1]));
         let slot = slots.acquire(FetchKind::Part, reader).await;
-        let mut slow = YieldingSlot::new(slots.clone(), FetchKind::Part, slot, [claims(), claims()], reader);
+        let mut slow = YieldingSlot::new(slots.clone(), FetchKind::Part, slot, claims(), reader);
         let claim = Arc::new(claims().enter(reader).unwrap());
         let mut answer = FetchSpool::begin(layout, &claim, 0, None);
         let spool = Arc::clone(answer.spool());
@@ -296,67 +237,58 @@ mod tests {
 
         tokio::select! {
             never = async { tokio::join!(writes, reads) } => unreachable!("{never:?}"),
-            got = tokio::time::timeout(20 * PAUSE_AFTER, others) => drop(got.unwrap()),
+            got = timeout(20 * PAUSE_AFTER, others) => drop(got.unwrap()),
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn long_work_gives_its_slot_to_who_waits() {
-        let places = Shares::new(ShareLimits {
-            claims_max: 2,
+    /// Two addresses had all slots for as long as their gits worked.
+    #[tokio::test]
+    async fn long_work_is_halted_while_others_with_fewer_slots_wait() {
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        let paused = Shares::new(ShareLimits {
+            claims_max: 1,
             bytes_max: 0,
         });
-        let address = |last| IpAddr::from([192, 0, 2, last]);
         let slots = FetchSlots::new(1);
-        let begin = async |last| {
-            let slot = slots.acquire(FetchKind::Clone, address(last)).await;
-            let shares = [places.clone(), places.clone()];
-            YieldingSlot::new(slots.clone(), FetchKind::Clone, slot, shares, address(last))
+        let slot = slots.acquire(FetchKind::Clone, address(1)).await;
+        let long = YieldingSlot::new(slots.clone(), FetchKind::Clone, slot, paused, address(1));
+        let mut command = command(Path::new("/bin/sleep"));
+        command.arg("1000");
+        let limits = ChildLimits::GIT_COMMAND;
+        let git = ChildProcess::spawn(command, "sleep".to_owned(), Stdio::null(), limits).unwrap();
+        let sharing = tokio::spawn(long.share(git.group()));
+        let is_halted = async |expected: bool| {
+            let waits = async {
+                while git.is_halted() != expected {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(20), waits).await.expect("in time");
         };
-        let first = begin(1).await;
-        let mut given_up = Box::pin(first.given_up_when_long());
-        let mut same = Box::pin(begin(1));
-        let a_while = async || sleep(6 * LONG).await;
+        let _same = tokio::spawn({
+            let slots = slots.clone();
+            async move { slots.acquire(FetchKind::Clone, address(1)).await }
+        });
+        sleep(3 * LONG).await;
+        is_halted(false).await;
 
-        tokio::select! {
-            _ = &mut given_up => unreachable!(),
-            _ = &mut same => unreachable!("nobody else waits"),
-            () = a_while() => drop(same),
-        }
-        let second = tokio::select! {
-            _ = &mut given_up => unreachable!("it goes on without a slot"),
-            second = begin(2) => second,
+        let other = slots.acquire(FetchKind::Clone, address(2)).await;
+
+        is_halted(true).await;
+        assert!(long.take().is_none());
+        drop(other);
+        is_halted(false).await;
+        // It goes on before what has not begun.
+        let has_slot = async {
+            while long.slot.lock().is_none() {
+                tokio::task::yield_now().await;
+            }
         };
-        assert!(!first.give_back());
-        let also = places.enter(address(1)).unwrap();
-        // No place is left, and who has the slot has none of them: one of whom has two ends.
-        let mut kept = Box::pin(second.given_up_when_long());
-        let third = tokio::select! {
-            _ = &mut kept => unreachable!("it goes on without a slot"),
-            third = begin(3) => third,
-        };
-        also.ended().await;
-        // Each has one, and the third none.
-        let mut keeps_slot = Box::pin(third.given_up_when_long());
-        let mut fourth = Box::pin(begin(4));
-        tokio::select! {
-            _ = &mut given_up => unreachable!(),
-            _ = &mut kept => unreachable!(),
-            _ = &mut keeps_slot => unreachable!("nobody has more"),
-            _ = &mut fourth => unreachable!("no slot is free"),
-            () = a_while() => {}
-        }
-        drop((given_up, kept, keeps_slot, fourth, third));
-        // Of an address that has all places, it ends.
-        let _both = [1, 1].map(|last| places.enter(address(last)).unwrap());
-        let more = begin(1).await;
-        let mut ends = Box::pin(more.given_up_when_long());
-        let mut fourth = Box::pin(begin(4));
-        tokio::select! {
-            error = &mut ends => assert!(error.to_string().contains("take long")),
-            _ = &mut fourth => unreachable!("no slot is free"),
-            () = a_while() => unreachable!("it keeps the slot"),
-        }
+        timeout(Duration::from_secs(20), has_slot).await.expect("in time");
+        let _other = slots.acquire(FetchKind::Clone, address(2)).await;
+        is_halted(true).await;
+        sharing.abort();
+        is_halted(false).await;
     }
 
     #[tokio::test]

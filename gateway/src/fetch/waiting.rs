@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::fairness::slots::Slot;
 use crate::fetch::answers::AnswerCache;
 use crate::fetch::answers::Sought;
 use crate::fetch::answers::WholeAnswer;
 use crate::fetch::answers::Writing;
 use crate::fetch::receive::PackFetch;
-use crate::fetch::slot::FetchSlot;
 use crate::fetch::slot::FetchSlots;
 
 pub(super) enum Awaited {
     Kept(WholeAnswer),
     /// A slot for a git process of its own, and whether its answer may be kept for others.
-    Slot(FetchSlot, Option<Writing>),
+    Slot(Slot, Option<Writing>),
 }
 
 /// Waits for a slot, or for the answer. If another request's git process writes that answer, waits for it, outside the

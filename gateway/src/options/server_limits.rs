@@ -54,7 +54,7 @@ pub(crate) struct ServerLimits {
           default_value_t = secs(LeastRate::DEFAULT.grace.as_secs()))]
     pub(crate) transfer_grace: HumanDuration,
     /// Maximum number of packs that are checked at the same time; others wait for a slot. One address (a /64 of IPv6)
-    /// gets one more only where more are free than it has: half of the slots at most.
+    /// gets one more only where more are free than it has: about half of the slots at most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX), default_value_t = 8)]
     pub(crate) uploads_max: usize,
     /// How long a received pack waits for its check; after that the push is refused.
@@ -63,8 +63,8 @@ pub(crate) struct ServerLimits {
     pub(crate) upload_wait: HumanDuration,
     /// Maximum number of git processes that answer fetches; a fetch that waits longer than 30 s for a slot gets 503.
     /// One address (a /64 of IPv6) gets one more only where more are free than it has, and clones get all but one. A
-    /// git process that has run for 100 ms gives its slot to another address that waits and has fewer. A request for
-    /// an answer that git is already writing waits for that answer, 5 s at most.
+    /// git process that has run for 100 ms is halted while an address with fewer waits. A request for an answer that
+    /// git is already writing waits for that answer, 5 s at most.
     #[arg(long, value_name = "N", value_parser = number(1..=AT_ONCE_MAX),
           default_value_t = UploadPackLimits::DEFAULT.children_max)]
     pub(crate) fetches_max: usize,
