@@ -77,6 +77,7 @@ impl ProcessGroup {
     }
 
     pub(crate) fn go_on(&mut self) {
+        // What it started may stand still without it.
         if self.is_halted {
             self.is_halted = false;
             self.signal(Signal::CONT);
@@ -142,8 +143,8 @@ impl ChildProcess {
         }
     }
 
-    /// Makes the child nicer when it has run for longer than small pushes and fetches do, so that those come first, and
-    /// nicest when it has run very long. Not for a git that others wait for under a lock.
+    /// Makes the child nicer when it has run for longer than small pushes and fetches do, so that those come first. Not
+    /// for a git that others wait for under a lock.
     pub(crate) fn demoted_when_long(mut self) -> Self {
         self.is_demoted_when_long = true;
         self
@@ -184,18 +185,16 @@ impl ChildProcess {
             Ok((status, Stderr(stderr)))
         };
         tokio::pin!(ended);
-        for (after, niceness) in [(LONG, LONG_PRIORITY), (VERY_LONG, LOWEST_PRIORITY)] {
-            tokio::select! {
-                biased;
-                // As long as it has not ended, no other process has its pid.
-                ended = &mut ended => return ended,
-                () = sleep(after) => {}
-            }
-            if let Some(pid) = demoted
-                && let Err(error) = demote(pid, niceness)
-            {
-                tracing::debug!(%error, child = name, "could not lower the priority of a child");
-            }
+        tokio::select! {
+            biased;
+            // As long as it has not ended, no other process has its pid.
+            ended = &mut ended => return ended,
+            () = sleep(LONG) => {}
+        }
+        if let Some(pid) = demoted
+            && let Err(error) = demote(pid)
+        {
+            tracing::debug!(%error, child = name, "could not lower the priority of a child");
         }
         ended.await
     }
@@ -358,10 +357,13 @@ fn pid_of(child: &Child) -> Option<Pid> {
     child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
 }
 
-/// Makes a child so nice, unless it is nicer, and all in its process group.
-fn demote(pid: Pid, niceness: i32) -> io::Result<()> {
-    let niceness = niceness.max(rustix::process::getpriority_process(Some(pid))?);
-    Ok(rustix::process::setpriority_pgrp(Some(pid), niceness)?)
+/// Makes a child as nice as long work, unless it is nicer, and all in its process group.
+fn demote(pid: Pid) -> io::Result<()> {
+    let niceness = rustix::process::getpriority_process(Some(pid))?;
+    Ok(rustix::process::setpriority_pgrp(
+        Some(pid),
+        niceness.max(LONG_PRIORITY),
+    )?)
 }
 
 /// Reads to the end and keeps the start.
@@ -380,9 +382,6 @@ const LOWEST_PRIORITY: i32 = 19;
 
 /// The git of a small push or fetch takes less, on a busy machine too.
 pub(crate) const LONG: Duration = Duration::from_millis(100);
-
-/// Most pushes and clones take less.
-const VERY_LONG: Duration = Duration::from_secs(1);
 
 /// Of `nice(1)`: a tenth of the time of short work, where there is not enough for both.
 const LONG_PRIORITY: i32 = 10;
@@ -519,7 +518,7 @@ mod tests {
         assert_eq!(short.stdout, format!("{own}\n").into_bytes());
         let nicest = shell("read line; nice");
         nicest.let_others_first();
-        demote(pid_of(&nicest.child).unwrap(), LONG_PRIORITY).unwrap();
+        demote(pid_of(&nicest.child).unwrap()).unwrap();
         assert_eq!(
             nicest
                 .output(b"\n", 100, Duration::from_secs(60))

@@ -37,6 +37,8 @@ use nostr_database::error::Error as DatabaseError;
 use nostr_lmdb::NostrLmdb;
 use shared::nip01::Address;
 use shared::nip01::tag_values;
+use shared::nip34::ANNOUNCEMENT;
+use shared::nip34::STATE;
 use tokio::sync::Semaphore;
 
 use crate::deletions::Deletions;
@@ -318,6 +320,10 @@ impl EventStore {
     /// Whether an identifier of the event has many of its author's events already, of other kinds: the database goes
     /// through all of them in its only transaction, whenever it stores one that the identifier addresses.
     async fn has_crowded_identifier(&self, event: &Event) -> Result<bool, DatabaseError> {
+        // Two of each identifier, and pushes wait for them.
+        if [ANNOUNCEMENT, STATE].contains(&event.kind.as_u16()) {
+            return Ok(false);
+        }
         for identifier in tag_values(event, "d") {
             let same = Filter::new().author(event.pubkey).identifier(identifier);
             let same = self.some(&same, SAME_IDENTIFIER_MAX).await?;
@@ -775,6 +781,7 @@ mod tests {
         assert!(store.has(&notes[0].id).await.unwrap());
         assert_eq!(saved(&store, &event(&keys, 30023, 6, &[["d", "x"]])).await, Success);
         assert_eq!(saved(&store, &event(&keys, 30024, 5, &[["d", "y"]])).await, Success);
+        assert_eq!(saved(&store, &event(&keys, 30618, 5, &[["d", "x"]])).await, Success);
         let others = event(&Keys::generate(), 1, 5, &[["d", "x"]]);
         assert_eq!(saved(&store, &others).await, Success);
     }

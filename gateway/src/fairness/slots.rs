@@ -201,14 +201,20 @@ impl<P: Payer> Slots<P> {
         self.0.changed.notify_waiters();
     }
 
-    /// Waits until somebody with fewer slots would get one that `payer` gives back.
-    pub(crate) async fn is_wanted(&self, is_bulk: bool, payer: P) {
+    /// Waits until somebody with fewer slots would get one that `payer` gives back; with `only_begun`, somebody who
+    /// goes on with it.
+    pub(crate) async fn is_wanted(&self, slot_use: SlotUse, only_begun: impl Fn() -> bool, payer: P) {
         let payer = payer.share();
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.0.table.lock().would_get_from(payer, is_bulk) {
+            if self
+                .0
+                .table
+                .lock()
+                .would_get_from(payer, slot_use.is_bulk, only_begun())
+            {
                 return;
             }
             changed.await;
@@ -277,13 +283,14 @@ impl<P: Payer> SlotTable<P> {
     }
 
     /// Whether somebody with fewer slots would get one that `payer` gives back.
-    fn would_get_from(&self, payer: P, is_bulk: bool) -> bool {
+    fn would_get_from(&self, payer: P, is_bulk: bool, only_begun: bool) -> bool {
         let used_by = |payer| self.used_by.get(&payer).copied().unwrap_or_default();
         let free = (self.slots_max + 1).saturating_sub(self.used);
-        let used_by_bulk = self.used_by_bulk - usize::from(is_bulk);
+        let used_by_bulk = self.used_by_bulk.saturating_sub(usize::from(is_bulk));
         let would_get = |request: &SlotRequest<P>| {
             let used = used_by(request.payer);
             let is_possible = !request.slot_use.is_bulk || used_by_bulk < self.bulk_max;
+            let is_possible = is_possible && (request.slot_use.is_begun || !only_begun);
             is_possible && request.payer != payer && used < used_by(payer) && used < free
         };
         self.waiting.values().any(would_get)
@@ -345,6 +352,11 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
+    async fn is_wanted(slots: &Slots, is_bulk: bool, payer: IpAddr) {
+        let is_begun = true;
+        slots.is_wanted(SlotUse { is_bulk, is_begun }, || false, payer).await;
+    }
+
     #[tokio::test]
     async fn one_more_is_for_who_has_fewer_than_are_free() {
         for (slots_max, shares) in [
@@ -380,15 +392,26 @@ mod tests {
         let mut again = Box::pin(slots.acquire_for(begun, address(2)));
         assert!(new.as_mut().now_or_never().is_none());
         assert!(again.as_mut().now_or_never().is_none());
-        assert!(slots.is_wanted(true, address(1)).now_or_never().is_some());
+        assert!(is_wanted(&slots, true, address(1)).now_or_never().is_some());
+        let begun_only = slots.is_wanted(bulk, || true, address(1));
+        assert!(begun_only.now_or_never().is_some());
         let other = slots.acquire(address(3)).now_or_never().expect("it is no bulk work");
-        assert!(slots.is_wanted(false, address(3)).now_or_never().is_none());
+        assert!(is_wanted(&slots, false, address(3)).now_or_never().is_none());
 
         drop(held);
 
         assert!(new.as_mut().now_or_never().is_none());
         drop(again.now_or_never().expect("it has begun"));
-        assert!(new.now_or_never().is_some());
+        drop(new.now_or_never());
+        // Without a slot: it asks all the same.
+        let mut new = Box::pin(slots.acquire_for(bulk, address(2)));
+        let held = new.as_mut().now_or_never();
+        let mut third = Box::pin(slots.acquire_for(bulk, address(4)));
+        assert!(third.as_mut().now_or_never().is_none());
+        assert!(slots.is_wanted(bulk, || true, address(2)).now_or_never().is_none());
+        assert!(slots.is_wanted(bulk, || false, address(2)).now_or_never().is_some());
+        drop((held, third));
+        assert!(is_wanted(&slots, true, address(2)).now_or_never().is_none());
         drop(other);
         assert_eq!(slots.in_use(), 0);
     }
@@ -403,11 +426,11 @@ mod tests {
         assert!(same.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
         // One is free, and for somebody else: the second would get it if another were.
-        let mut wanted_of_one = Box::pin(slots.is_wanted(false, address(2)));
-        assert!(slots.is_wanted(false, address(1)).now_or_never().is_some());
+        let mut wanted_of_one = Box::pin(is_wanted(&slots, false, address(2)));
+        assert!(is_wanted(&slots, false, address(1)).now_or_never().is_some());
         assert!(wanted_of_one.as_mut().now_or_never().is_none());
         drop(second);
-        let mut wanted_of_many = Box::pin(slots.is_wanted(false, address(1)));
+        let mut wanted_of_many = Box::pin(is_wanted(&slots, false, address(1)));
         assert!(wanted_of_many.as_mut().now_or_never().is_none());
 
         let _third = slots.acquire(address(3)).await;

@@ -6,10 +6,11 @@ use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep;
@@ -27,8 +28,8 @@ use crate::process::ProcessGroup;
 #[derive(Debug, Clone)]
 pub(super) struct FetchSlots {
     slots: Slots,
-    /// Places for gits that are halted, in memory.
-    halted: Arc<Semaphore>,
+    /// How many gits are halted.
+    halted: Arc<AtomicUsize>,
 }
 
 /// What a fetch asks for, as far as it decides when it gets its slot.
@@ -45,7 +46,7 @@ impl FetchSlots {
     pub(super) fn new(slots_max: usize) -> Self {
         let slots = Self {
             slots: Slots::new(slots_max),
-            halted: Arc::new(Semaphore::new(HALTED_MAX)),
+            halted: Arc::default(),
         };
         slots.set_max(slots_max);
         slots
@@ -67,6 +68,24 @@ impl FetchSlots {
         self.slots.acquire_for(SlotUse { is_bulk, is_begun }, address).await
     }
 
+    /// Waits until others with fewer slots would get one that `address` has for such a fetch: where as many gits are
+    /// halted as may be, only those.
+    async fn is_wanted(&self, kind: FetchKind, address: IpAddr) {
+        let slot_use = SlotUse {
+            is_bulk: kind == FetchKind::Clone,
+            is_begun: true,
+        };
+        let only_begun = || self.halted.load(Ordering::Relaxed) >= HALTED_MAX;
+        self.slots.is_wanted(slot_use, only_begun, address).await;
+    }
+
+    /// Takes the slot of a git that is halted, which counts until the returned value is dropped.
+    fn halt(&self, given: Slot) -> Halted {
+        self.halted.fetch_add(1, Ordering::Relaxed);
+        drop(given);
+        Halted(Arc::clone(&self.halted))
+    }
+
     pub(super) fn load(&self) -> SlotLoad {
         self.slots.load()
     }
@@ -74,6 +93,14 @@ impl FetchSlots {
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
         self.slots.in_use()
+    }
+}
+
+struct Halted(Arc<AtomicUsize>);
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -110,14 +137,17 @@ impl YieldingSlot {
         async move {
             loop {
                 sleep(LONG).await;
-                slots.slots.is_wanted(kind == FetchKind::Clone, reader).await;
-                let place = slots.halted.try_acquire();
-                let Some(given) = slot.lock().take_if(|_| place.is_ok()) else {
+                if slot.lock().is_none() {
+                    continue;
+                }
+                slots.is_wanted(kind, reader).await;
+                let Some(given) = slot.lock().take() else {
                     continue;
                 };
                 git.halt();
-                drop(given);
+                let halted = slots.halt(given);
                 let again = slots.acquire_for(kind, true, reader).await;
+                drop(halted);
                 *slot.lock() = Some(again);
                 git.go_on();
             }
@@ -184,7 +214,7 @@ pub(super) async fn add_when_read<T>(
     }
 }
 
-/// Gits that are halted at the same time: an address has no more of them than it had slots.
+/// Gits that are halted at the same time, in memory. Beyond it they take turns, and none begins before one has ended.
 const HALTED_MAX: usize = 8;
 
 /// By then, a reader on a fast line has taken everything in memory.
