@@ -154,9 +154,7 @@ impl EventStore {
             if named.is_empty() {
                 return Ok(named);
             }
-            if named.len() < NAMED_MAX {
-                filter = filter.ids(named.iter().map(|(id, _)| *id));
-            }
+            filter = among(&named, filter);
         }
         let _permit = self.readers.acquire().await;
         self.items(filter).await
@@ -434,6 +432,15 @@ fn walks_in_order_of_ids(filter: &Filter) -> bool {
     let has_kinds = filter.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty());
     let has_ids = filter.ids.as_ref().is_some_and(|ids| !ids.is_empty());
     has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty())
+}
+
+/// Returns a filter for those of all events that have one of its tags, whatever their kinds, that match it.
+fn among(named: &[(EventId, Timestamp)], filter: Filter) -> Filter {
+    match named.len() < NAMED_MAX {
+        true => filter.ids(named.iter().map(|(id, _)| *id)),
+        // There may be more.
+        false => filter,
+    }
 }
 
 pub(super) fn json_of(event: &Event) -> String {
@@ -757,6 +764,10 @@ mod tests {
         // Three with the tag, and of these two of the kinds.
         assert_eq!(store.found.load(Ordering::Relaxed) - before, 5);
         assert_eq!(store.newest(&filter, 1).await.unwrap().len(), 1);
+        // With ids, the database looks at these events and at nothing else.
+        let named = [(events[7].id, events[7].created_at)];
+        assert!(among(&named, filter.clone()).ids.is_some());
+        assert!(among(&named.repeat(NAMED_MAX), filter).ids.is_none());
     }
 
     /// The database looks for the version that an event replaces among all that have its identifier.
