@@ -77,7 +77,7 @@ impl ProcessGroup {
     }
 
     pub(crate) fn go_on(&mut self) {
-        // What it started may stand still without it.
+        // What the child has started may stand still, though the child has ended.
         if self.is_halted {
             self.is_halted = false;
             self.signal(Signal::CONT);

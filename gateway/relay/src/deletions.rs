@@ -74,7 +74,8 @@ impl Deletions {
     }
 }
 
-/// Returns a tag that has a key, with a hash of its value; when the request expires stays as it is.
+/// Returns what is noted of a tag: of one with a single letter, which can be asked for, a hash of its value; and when
+/// the request expires.
 fn hashed(tag: &Tag) -> Option<Tag> {
     match tag.as_slice() {
         [name, value, ..] if tag.single_letter_tag().is_some() => Tag::parse([name, &hash(value)]).ok(),
@@ -87,8 +88,8 @@ fn hash(value: &str) -> String {
     sha256::Hash::hash(value.as_bytes()).to_string()
 }
 
-/// Returns the filter by which this database finds what the main one finds by another: requests of some authors that
-/// name something. `None`: the filter is not for deletions alone, or is not of that kind.
+/// Returns what to ask this database instead of the main one, for deletion requests of some authors by what they name.
+/// `None`: the filter is for something else.
 pub(super) fn filter_of_requests(filter: &Filter) -> Option<Filter> {
     let is_of_authors = filter.authors.as_ref().is_some_and(|authors| !authors.is_empty());
     let kinds = filter.kinds.as_ref()?;

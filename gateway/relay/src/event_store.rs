@@ -315,10 +315,10 @@ impl EventStore {
         stored
     }
 
-    /// Whether an identifier of the event has many of its author's events already, of other kinds: the database goes
-    /// through all of them in its only transaction, whenever it stores one that the identifier addresses.
+    /// Whether many events of the author have an identifier of this one already: the database goes through all of them
+    /// in its only transaction, whenever it stores one that the identifier addresses.
     async fn has_crowded_identifier(&self, event: &Event) -> Result<bool, DatabaseError> {
-        // Two of each identifier, and pushes wait for them.
+        // There is one of each for an identifier, and pushes wait for them.
         if [ANNOUNCEMENT, STATE].contains(&event.kind.as_u16()) {
             return Ok(false);
         }
@@ -384,7 +384,7 @@ impl EventStore {
         Ok(by_id || by_address)
     }
 
-    /// Whether there is a deletion request of an author that has a value of a tag.
+    /// Whether there is a deletion request of this author that names this.
     async fn has_deletion(&self, named: Filter) -> Result<bool, DatabaseError> {
         let named = hashed_filter(&named);
         Ok(!self.some_of(&self.deletions.requests, &named, 1).await?.is_empty())
@@ -434,7 +434,7 @@ fn walks_in_order_of_ids(filter: &Filter) -> bool {
     has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty())
 }
 
-/// Returns a filter for those of all events that have one of its tags, whatever their kinds, that match it.
+/// Returns a filter that finds the same among these events, which are of any kind and have one of its tags.
 fn among(named: &[(EventId, Timestamp)], filter: Filter) -> Filter {
     match named.len() < NAMED_MAX {
         true => filter.ids(named.iter().map(|(id, _)| *id)),

@@ -203,7 +203,7 @@ fn result_message(event: &Event, result: &Result<SaveEventStatus, DatabaseError>
         Ok(SaveEventStatus::Rejected(RejectedReason::Replaced)) => (false, "replaced: have newer event"),
         Ok(SaveEventStatus::Rejected(RejectedReason::Deleted)) => (false, "deleted: user requested deletion"),
         Ok(SaveEventStatus::Rejected(RejectedReason::Other)) => {
-            (false, "restricted: too many of your events have its `d` tag already")
+            (false, "restricted: too many of your events have its d tag already")
         }
         other => {
             tracing::error!(event.id = %event.id, ?other, "cannot store an event");

@@ -201,20 +201,15 @@ impl<P: Payer> Slots<P> {
         self.0.changed.notify_waiters();
     }
 
-    /// Waits until somebody with fewer slots would get one that `payer` gives back; with `only_begun`, somebody who
-    /// goes on with it.
-    pub(crate) async fn is_wanted(&self, slot_use: SlotUse, only_begun: impl Fn() -> bool, payer: P) {
+    /// Waits until somebody with fewer slots would get one that `payer` gives back; with `only_begun`, somebody whose
+    /// work has begun.
+    pub(crate) async fn is_wanted(&self, is_bulk: bool, only_begun: impl Fn() -> bool, payer: P) {
         let payer = payer.share();
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self
-                .0
-                .table
-                .lock()
-                .would_get_from(payer, slot_use.is_bulk, only_begun())
-            {
+            if self.0.table.lock().would_get_from(payer, is_bulk, only_begun()) {
                 return;
             }
             changed.await;
@@ -353,8 +348,7 @@ mod tests {
     }
 
     async fn is_wanted(slots: &Slots, is_bulk: bool, payer: IpAddr) {
-        let is_begun = true;
-        slots.is_wanted(SlotUse { is_bulk, is_begun }, || false, payer).await;
+        slots.is_wanted(is_bulk, || false, payer).await;
     }
 
     #[tokio::test]
@@ -393,7 +387,7 @@ mod tests {
         assert!(new.as_mut().now_or_never().is_none());
         assert!(again.as_mut().now_or_never().is_none());
         assert!(is_wanted(&slots, true, address(1)).now_or_never().is_some());
-        let begun_only = slots.is_wanted(bulk, || true, address(1));
+        let begun_only = slots.is_wanted(true, || true, address(1));
         assert!(begun_only.now_or_never().is_some());
         let other = slots.acquire(address(3)).now_or_never().expect("it is no bulk work");
         assert!(is_wanted(&slots, false, address(3)).now_or_never().is_none());
@@ -408,8 +402,8 @@ mod tests {
         let held = new.as_mut().now_or_never();
         let mut third = Box::pin(slots.acquire_for(bulk, address(4)));
         assert!(third.as_mut().now_or_never().is_none());
-        assert!(slots.is_wanted(bulk, || true, address(2)).now_or_never().is_none());
-        assert!(slots.is_wanted(bulk, || false, address(2)).now_or_never().is_some());
+        assert!(slots.is_wanted(true, || true, address(2)).now_or_never().is_none());
+        assert!(slots.is_wanted(true, || false, address(2)).now_or_never().is_some());
         drop((held, third));
         assert!(is_wanted(&slots, true, address(2)).now_or_never().is_none());
         drop(other);

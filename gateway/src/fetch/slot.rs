@@ -68,18 +68,15 @@ impl FetchSlots {
         self.slots.acquire_for(SlotUse { is_bulk, is_begun }, address).await
     }
 
-    /// Waits until others with fewer slots would get one that `address` has for such a fetch: where as many gits are
-    /// halted as may be, only those.
+    /// Waits until others with fewer slots would get one that `address` has for such a fetch. Where as many gits are
+    /// halted as may be, only these count: none begins.
     async fn is_wanted(&self, kind: FetchKind, address: IpAddr) {
-        let slot_use = SlotUse {
-            is_bulk: kind == FetchKind::Clone,
-            is_begun: true,
-        };
         let only_begun = || self.halted.load(Ordering::Relaxed) >= HALTED_MAX;
-        self.slots.is_wanted(slot_use, only_begun, address).await;
+        let is_bulk = kind == FetchKind::Clone;
+        self.slots.is_wanted(is_bulk, only_begun, address).await;
     }
 
-    /// Takes the slot of a git that is halted, which counts until the returned value is dropped.
+    /// Gives back the slot of a git that is halted. It counts as halted until the returned value is dropped.
     fn halt(&self, given: Slot) -> Halted {
         self.halted.fetch_add(1, Ordering::Relaxed);
         drop(given);
@@ -129,8 +126,8 @@ impl YieldingSlot {
         }
     }
 
-    /// Halts git whenever it has worked for long and others with fewer slots wait for one, until it gets another one.
-    /// Without end.
+    /// Halts git whenever it has worked for long and others with fewer slots wait for one, until it gets a slot again.
+    /// Never returns.
     pub(super) fn share(&self, mut git: ProcessGroup) -> impl Future<Output = Infallible> + Send + 'static {
         let (slots, slot) = (self.slots.clone(), Arc::clone(&self.slot));
         let (kind, reader) = (self.kind, self.reader);
