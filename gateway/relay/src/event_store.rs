@@ -9,8 +9,8 @@
 //! - NIP-40 is not done there: see `expirations.rs`.
 //! - With a limit, a filter with ids, or with authors, kinds and tags, finds any events there, not the newest: it
 //!   walks the ids in their own order. Without the limit it finds all. With authors, kinds and tags it also goes
-//!   through the index of all that the authors have of the kinds: here that is the last way to ask, and never one to
-//!   ask for deletions, see `deletions.rs`.
+//!   through the index of all that the authors have of the kinds: deletions are not asked for so, see
+//!   `deletions.rs`.
 //! - For the version that an addressable event replaces, it goes through all that the author has with the same `d`, of
 //!   whatever kind. Here few have the same.
 //! - A query there returns all that it finds at once, which may be 1,000 events of 256 KiB. Here it returns their ids,
@@ -114,7 +114,9 @@ impl EventStore {
         } else if !walks_in_order_of_ids(filter) {
             self.some(filter, limit).await?
         } else {
-            self.all(filter).await?
+            // In one transaction: an event may be replaced by another one between two.
+            let _permit = self.readers.acquire().await;
+            self.items(filter.clone().remove_limit()).await?
         };
         items.sort_by_key(|(id, created_at)| (Reverse(*created_at), *id));
         Ok(items.into_iter().take(limit).map(|(id, _)| id).collect())
@@ -139,25 +141,6 @@ impl EventStore {
             // There is room for as many more as are not stored, or not yet.
             asked = noted.len() + (noted.len() - stored.len());
         }
-    }
-
-    /// Returns the ids of all that matches a filter with ids, or with authors, kinds and tags. Mostly the authors
-    /// have few events of any kind with one of the tags.
-    async fn all(&self, filter: &Filter) -> Result<Vec<(EventId, Timestamp)>, DatabaseError> {
-        let mut filter = filter.clone().remove_limit();
-        if filter.ids.as_ref().is_none_or(|ids| ids.is_empty()) {
-            let of_any_kind = Filter {
-                kinds: None,
-                ..filter.clone()
-            };
-            let named = self.some(&of_any_kind, NAMED_MAX).await?;
-            if named.is_empty() {
-                return Ok(named);
-            }
-            filter = among(&named, filter);
-        }
-        let _permit = self.readers.acquire().await;
-        self.items(filter).await
     }
 
     /// Returns ids as the database finds them, at least `limit` of those that have not expired, or all.
@@ -434,15 +417,6 @@ fn walks_in_order_of_ids(filter: &Filter) -> bool {
     has_ids || (has_authors && has_kinds && !filter.generic_tags.is_empty())
 }
 
-/// Returns a filter that finds the same among these events, which are of any kind and have one of its tags.
-fn among(named: &[(EventId, Timestamp)], filter: Filter) -> Filter {
-    match named.len() < NAMED_MAX {
-        true => filter.ids(named.iter().map(|(id, _)| *id)),
-        // There may be more.
-        false => filter,
-    }
-}
-
 pub(super) fn json_of(event: &Event) -> String {
     serde_json::to_string(event).unwrap_or_default()
 }
@@ -459,8 +433,6 @@ const READERS_SPARE: usize = 26;
 pub(super) const PAGE_EVENTS: usize = 8;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
-/// Events of an author with one tag that are looked through for those of some kinds.
-const NAMED_MAX: usize = 1_000;
 /// Events of an author that have the same identifier: one of each kind that it addresses, and others.
 const SAME_IDENTIFIER_MAX: usize = 16;
 /// How often expired events are deleted. Until then they are not served, but are in the way of others.
@@ -738,36 +710,6 @@ mod tests {
 
         assert_eq!(store.deletions.requests.count(Filter::new()).await.unwrap(), 0);
         assert_eq!(saved(&store, &note).await, Success);
-    }
-
-    /// The database went through all that their author had of these kinds.
-    #[tokio::test]
-    async fn what_has_a_tag_is_not_searched_for_among_all_of_its_kind() {
-        let (store, _directory) = store().await;
-        let keys = Keys::generate();
-        let mut events: Vec<Event> = (0..100)
-            .map(|number| event(&keys, 30617, 10, &[["d", &number.to_string()]]))
-            .collect();
-        events.push(event(&keys, 30618, 10, &[["d", "7"]]));
-        events.push(event(&keys, 30023, 10, &[["d", "7"]]));
-        store.save(&events).await;
-        let filter = Filter::new().author(keys.public_key()).identifier("7");
-        let filter = filter.kinds([30617, 30618].map(Kind::from_u16));
-
-        let before = store.found.load(Ordering::Relaxed);
-        let mut found = store.newest(&filter, 100).await.unwrap();
-
-        let mut expected = vec![events[7].id, events[100].id];
-        expected.sort();
-        found.sort();
-        assert_eq!(found, expected);
-        // Three with the tag, and of these two of the kinds.
-        assert_eq!(store.found.load(Ordering::Relaxed) - before, 5);
-        assert_eq!(store.newest(&filter, 1).await.unwrap().len(), 1);
-        // With ids, the database looks at these events and at nothing else.
-        let named = [(events[7].id, events[7].created_at)];
-        assert!(among(&named, filter.clone()).ids.is_some());
-        assert!(among(&named.repeat(NAMED_MAX), filter).ids.is_none());
     }
 
     /// The database looks for the version that an event replaces among all that have its identifier.
