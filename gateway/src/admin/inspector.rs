@@ -84,7 +84,8 @@ impl Inspector {
         if self.unreconciled.contains(coordinate) {
             broken.push("no gateway has reconciled it: does one run, and does the relay answer?".to_owned());
         }
-        if !refs_only && self.repositories.at(coordinate).exists().await {
+        let is_absent = matches!(self.repositories.at(coordinate).exists().await, Ok(false));
+        if !refs_only && !is_absent {
             let missing = self.repositories.missing_objects(coordinate).await;
             broken.extend(missing.unwrap_or_else(|error| vec![causes(&error)]));
         }

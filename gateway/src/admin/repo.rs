@@ -194,7 +194,7 @@ async fn maintain(options: &MaintainOptions) -> Result<CommandAnswer, CommandErr
 }
 
 async fn maintain_one(repositories: &Repositories, coordinate: &Coordinate) -> Result<Maintained, RepositoryError> {
-    if !repositories.at(coordinate).exists().await {
+    if !repositories.at(coordinate).exists().await? {
         return Err(RepositoryError::NoRepository);
     }
     repositories.maintain(coordinate, Effort::All).await

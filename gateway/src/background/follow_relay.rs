@@ -175,8 +175,8 @@ async fn deleted(reconciler: &Reconciler, request: &Event) -> BTreeSet<Coordinat
     let mut absent = BTreeSet::new();
     for coordinate in identifiers.into_iter().map(|identifier| of(request, identifier)) {
         match reconciler.repositories.at(&coordinate).exists().await {
-            true => found.insert(coordinate),
-            false => absent.insert(coordinate),
+            Ok(false) => absent.insert(coordinate),
+            Ok(true) | Err(_) => found.insert(coordinate),
         };
     }
     if absent.is_empty() {

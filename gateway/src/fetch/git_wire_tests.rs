@@ -290,7 +290,7 @@ async fn round_trip(server_git: &Path, client_git: &Path) {
         let (protocol, clone) = (format!("protocol.version={version}"), format!("empty{version}"));
         let said = git(client_git, dir.path(), &["-c", &protocol, "clone", &url, &clone]).await;
         assert!(said.contains("empty repository"), "{said}");
-        assert!(!repository.exists().await);
+        assert!(!repository.exists().await.unwrap());
     }
 
     let work = dir.path().join("empty2");

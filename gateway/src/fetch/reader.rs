@@ -126,7 +126,7 @@ impl Reader {
     pub(super) async fn haves(&self, coordinate: &Coordinate, finding: &Finding) -> Vec<Oid> {
         // Of most repositories nothing is.
         let is_any = self.repositories.keeps_parts(coordinate).await;
-        let facts = finding.facts.as_ref().filter(|_| is_any);
+        let facts = finding.facts.as_ref().filter(|_| is_any.unwrap_or(true));
         let pushed = facts.and_then(|facts| PushedState::expected(facts, coordinate));
         match self.repositories.kept(coordinate, pushed.as_ref()).await {
             Ok(kept) => kept.map(|kept| kept.tips).unwrap_or_default(),
@@ -212,7 +212,7 @@ impl Reader {
     async fn facts(&self, coordinate: &Coordinate, askers: &Askers, size: &mut LoadSize) -> Result<Facts, FactsError> {
         let scope = FactsScope::of(coordinate);
         let facts = self.load_facts(&scope, askers, size);
-        if !self.repositories.at(coordinate).exists().await {
+        if matches!(self.repositories.at(coordinate).exists().await, Ok(false)) {
             return facts.await;
         }
         let facts = tokio::time::timeout(FACTS_WAIT, facts).await;
@@ -239,7 +239,9 @@ impl Reader {
     /// Loads facts in a place for loads of this size, unless they take more.
     async fn load_in(&self, size: LoadSize, scope: &FactsScope, askers: &Askers) -> Result<Facts, FactsError> {
         let is_on_disk = match scope.coordinates.first() {
-            Some(coordinate) if size == LoadSize::Large => self.repositories.at(coordinate).exists().await,
+            Some(coordinate) if size == LoadSize::Large => {
+                !matches!(self.repositories.at(coordinate).exists().await, Ok(false))
+            }
             _ => false,
         };
         let place = askers.place(self.places.of(size, is_on_disk));

@@ -287,7 +287,13 @@ impl Receiver {
             Err(IngestError::MissingObject { message }) if request.list.is_shallow => {
                 return Err(ReceiveError::Shallow { message });
             }
-            Err(IngestError::MissingObject { message }) if self.repositories.keeps_parts(&request.coordinate).await => {
+            Err(IngestError::MissingObject { message })
+                if self
+                    .repositories
+                    .keeps_parts(&request.coordinate)
+                    .await
+                    .map_err(IngestError::from)? =>
+            {
                 return Err(ReceiveError::BuildsOnParts { message });
             }
             ingested => ingested?,

@@ -19,6 +19,7 @@ use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::entries;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_here;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::pack_changes::share_all;
 use crate::repositories::packs::packs_in;
@@ -114,7 +115,7 @@ pub(super) async fn share_objects(from: &Repository, into: &Repository) -> Resul
 /// Whether every object in a directory is in a pack of it.
 pub(super) fn holds_only_packs(object_dir: &Path) -> Result<bool, FileError> {
     let mut names = entries(object_dir)?.into_iter().map(|entry| entry.file_name());
-    Ok(names.all(|name| name == "pack" || name == "info") && !object_dir.join("info/alternates").exists())
+    Ok(names.all(|name| name == "pack" || name == "info") && !is_here(&object_dir.join("info/alternates"))?)
 }
 
 /// Most packs that are shared: some 100 ms under the lock. A repository with more is copied, which combines its packs.

@@ -12,12 +12,17 @@ use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::Layout;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::is_here;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
 use crate::repositories::refs::initial_branch;
 
-pub(super) fn is_repository(path: &Path) -> bool {
-    path.join("HEAD").is_file()
+/// Whether there is a repository at a path. Blocks.
+///
+/// # Errors
+/// [`FileError`] if that cannot be read: then it is not to be made.
+pub(super) fn is_repository(path: &Path) -> Result<bool, FileError> {
+    is_here(&path.join("HEAD"))
 }
 
 /// Makes a directory that only this server reads. Its parent is not made: a data directory that is gone (a mount) must
@@ -65,7 +70,7 @@ pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, FileEr
     make_dir(parent)?;
     match fs::rename(laid_out, place) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && is_repository(place) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && is_repository(place)? => return Ok(false),
         Err(error) => return Err(failed("make the repository", place)(error)),
     }
     if let Err(error) = sync_place(place) {
@@ -78,7 +83,7 @@ pub(super) fn put_in_place(laid_out: &Path, place: &Path) -> Result<bool, FileEr
 
 /// Makes durable that a repository is where it is; one that is not there is left alone.
 pub(super) fn sync_place(place: &Path) -> Result<(), FileError> {
-    if !is_repository(place) {
+    if !is_repository(place)? {
         return Ok(());
     }
     let mut dirs = place.ancestors().take(3).map(Path::to_owned);

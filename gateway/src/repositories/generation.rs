@@ -12,6 +12,7 @@ use crate::repositories::layout::COORDINATE_FILE;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::if_found;
+use crate::repositories::layout::is_here;
 use crate::repositories::layout::sync;
 use crate::repositories::packs::changing_packs;
 use crate::repositories::repository::Repository;
@@ -36,7 +37,7 @@ impl Generation {
         let (at, part) = (found.ctime(), found.ctime_nsec());
         let generation = Self(format!("{} {at}.{part:09}", found.ino()));
         // Looked for last: where it is not there, all have left that leave with the beginning of this one.
-        let is_changing = changing_packs(&repository.join("objects")).exists();
+        let is_changing = is_here(&changing_packs(&repository.join("objects")))?;
         Ok((!is_changing).then_some(generation))
     }
 

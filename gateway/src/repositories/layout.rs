@@ -288,6 +288,20 @@ pub(super) fn if_found<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Whether there is anything at a path. What cannot be looked at may be there.
+pub(super) fn is_here(path: &Path) -> Result<bool, FileError> {
+    let found = if_found(fs::metadata(path)).map_err(failed("look at", path))?;
+    Ok(found.is_some())
+}
+
+/// Whether there is a directory at a path, where nothing else may be.
+pub(super) fn is_dir_here(path: &Path) -> Result<bool, FileError> {
+    match if_found(fs::metadata(path)).map_err(failed("look at", path))? {
+        Some(found) if !found.is_dir() => Err(failed("look at", path)(io::ErrorKind::NotADirectory.into())),
+        found => Ok(found.is_some()),
+    }
+}
+
 /// Makes files and the entries of directories durable: a rename is one only after this. All at the same time, because a
 /// file system writes once for those that wait together, and once for each that comes alone.
 ///

@@ -20,7 +20,7 @@ impl LockKey {
     /// Reads the key in `directory`, and creates it if there is none. `fresh` is an unused path there.
     pub(super) fn open(directory: &Path, fresh: &Path) -> io::Result<Self> {
         let path = directory.join(KEY_FILE);
-        if !path.exists() {
+        if !path.try_exists()? {
             make(directory, fresh, &path)?;
         }
         let key = fs::read(&path)?.try_into();

@@ -557,7 +557,7 @@ mod tests {
         let taken = locked.take_in(received, &[one].into(), Some(&state)).await;
 
         assert!(matches!(taken, Err(RepositoryError::File(_))), "{taken:?}");
-        assert!(!repository.exists().await);
+        assert!(!repository.exists().await.unwrap());
         assert_eq!(world.quarantine_entries(), 0);
     }
 
@@ -575,7 +575,7 @@ mod tests {
         // It is taken away first, and where that cannot be done nothing is.
         std::fs::rename(&quarantine, &elsewhere).unwrap();
         locked.remove().await.unwrap_err();
-        assert!(repository.exists().await);
+        assert!(repository.exists().await.unwrap());
         assert_eq!(repository.object_kinds(&commits).await.unwrap().len(), 2);
 
         std::fs::rename(&elsewhere, &quarantine).unwrap();

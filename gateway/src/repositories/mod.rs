@@ -76,6 +76,7 @@ use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_dir_here;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
 pub(crate) use crate::repositories::locks::Line;
@@ -303,9 +304,9 @@ impl Repositories {
     }
 
     /// Whether any parts of the states of a repository are kept aside.
-    pub(crate) async fn keeps_parts(&self, coordinate: &Coordinate) -> bool {
+    pub(crate) async fn keeps_parts(&self, coordinate: &Coordinate) -> Result<bool, FileError> {
         let path = self.store.layout().parts(coordinate);
-        in_background(move || path.is_dir()).await
+        in_background(move || is_dir_here(&path)).await
     }
 
     /// Checks a spooled pack for a repository, and returns a quarantine with its objects. They may refer to the `kept`

@@ -26,11 +26,10 @@ impl Repository {
         Ok(noted.map_err(failed("look for", &path))?)
     }
 
-    /// Whether one of these notes is there. Blocks.
+    /// Whether one of these notes is there, or may be. Blocks.
     pub(super) fn is_kept_unserved(&self) -> bool {
-        [UNHOSTED_SINCE, STATELESS]
-            .iter()
-            .any(|name| self.path().join(name).exists())
+        let may_be_here = |name: &&str| !matches!(self.path().join(name).try_exists(), Ok(false));
+        [UNHOSTED_SINCE, STATELESS].iter().any(may_be_here)
     }
 
     pub(super) async fn write_unhosted(&self, since: Option<u64>) -> Result<(), FileError> {

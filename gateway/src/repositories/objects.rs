@@ -1,15 +1,20 @@
 //! Looking up objects in-process: which exist, of which kind, what a tag points at.
 //!
 //! Stores are opened per operation: a long-lived one runs out of index slots and pins packs that are gone
-//! (docs/facts/git-http.md 1).
+//! (docs/facts/git-http.md 1). They skip a pack whose files cannot be looked at or opened, as if it were not there:
+//! what they do not find is looked up in the index of each pack, and only what is in none is missing.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use gix::error::Class;
 use gix::error::ResourceExhaustionKind;
 use gix::objs::Kind;
+use gix::odb::pack::index::File as PackIndex;
 use rustix::time::ClockId;
 use rustix::time::clock_gettime;
 use shared::git::ObjectKind;
@@ -18,6 +23,9 @@ use shared::git::Oid;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_dir_here;
+use crate::repositories::layout::is_here;
+use crate::repositories::packs::packs_in;
 
 /// Why refs or objects could not be read. A missing one is not an error.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +67,10 @@ pub(super) fn kinds_in(object_dirs: &[PathBuf], oids: &[Oid]) -> Result<BTreeMap
 /// of them together: few bytes of a push can be thousands of objects that each take much to rebuild.
 pub(crate) struct Objects {
     stores: Vec<gix::odb::Handle>,
+    /// The directories of the stores.
+    object_dirs: Vec<PathBuf>,
+    /// The indexes of all packs, opened when an object is not found.
+    indexes: OnceCell<Vec<PackIndex>>,
     /// In the processor time of this thread.
     ends_at: Duration,
 }
@@ -67,8 +79,14 @@ impl Objects {
     /// Opens object directories. When this thread has worked for `cpu_max` since, each further object costs too much to
     /// read; that it exists, and of which kind it is, can still be asked.
     pub(crate) fn open(object_dirs: &[PathBuf], cpu_max: Duration) -> Result<Self, ReadError> {
-        let mut stores = Vec::with_capacity(object_dirs.len());
-        for path in object_dirs.iter().filter(|path| path.is_dir()) {
+        let mut here = Vec::with_capacity(object_dirs.len());
+        for path in object_dirs {
+            if is_dir_here(path)? {
+                here.push(path.clone());
+            }
+        }
+        let mut stores = Vec::with_capacity(here.len());
+        for path in &here {
             let options = gix::odb::store::init::Options {
                 // It would ask for that of this process, which may have been removed.
                 current_dir: Some("/".into()),
@@ -80,6 +98,8 @@ impl Objects {
         }
         Ok(Self {
             stores,
+            object_dirs: here,
+            indexes: OnceCell::new(),
             ends_at: thread_cpu_time().saturating_add(cpu_max),
         })
     }
@@ -214,8 +234,63 @@ impl Objects {
                 }));
             }
         }
+        self.expect_missing(oid)?;
         Ok(None)
     }
+
+    /// Fails if an object is in a pack after all.
+    fn expect_missing(&self, oid: Oid) -> Result<(), ReadError> {
+        let indexes = match self.indexes.get() {
+            Some(indexes) => indexes,
+            None => {
+                let mut opened = Vec::new();
+                for dir in &self.object_dirs {
+                    open_indexes(&dir.join("pack"), &mut opened)?;
+                }
+                self.indexes.get_or_init(|| opened)
+            }
+        };
+        let id = gix::ObjectId::Sha1(*oid.as_bytes());
+        match indexes.iter().find(|index| index.lookup(id).is_some()) {
+            Some(index) => {
+                let pack = index.path().display();
+                let reason = format!("it is in {pack}, which could not be read");
+                Err(ReadError::Object { oid, reason })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Opens every pack of an object directory with its index. Blocks.
+///
+/// # Errors
+/// [`ReadError`] if one of them cannot be opened: then it is unknown which objects exist.
+pub(super) fn open_packs(object_dir: &Path) -> Result<(), ReadError> {
+    let dir = object_dir.join("pack");
+    for name in packs_in(&dir)? {
+        let path = dir.join(name).with_extension("pack");
+        File::open(&path).map_err(failed("open", &path))?;
+        let bundle = gix::odb::pack::Bundle::at(&path, gix::hash::Kind::Sha1);
+        if !bundle.is_ok_and(|bundle| bundle.pack.checksum() == bundle.index.pack_checksum()) {
+            return Err(ReadError::Malformed { path });
+        }
+    }
+    Ok(())
+}
+
+/// Opens the index of every pack in a directory.
+fn open_indexes(pack_dir: &Path, opened: &mut Vec<PackIndex>) -> Result<(), ReadError> {
+    for name in packs_in(pack_dir)? {
+        let path = pack_dir.join(name).with_extension("idx");
+        match PackIndex::at(&path, gix::hash::Kind::Sha1) {
+            Ok(index) => opened.push(index),
+            // Maintenance has removed it just now: another one has its objects.
+            Err(_) if !is_here(&path)? => {}
+            Err(_) => return Err(ReadError::Malformed { path }),
+        }
+    }
+    Ok(())
 }
 
 fn thread_cpu_time() -> Duration {
@@ -286,6 +361,13 @@ const BEYOND_LIMIT: Class = Class::ResourceExhaustion(ResourceExhaustionKind::Al
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+
+    use rustix::fs::CWD;
+    use rustix::fs::RenameFlags;
+    use rustix::fs::renameat_with;
+
     use super::*;
     use crate::repositories::repository::Repository;
     use crate::repositories::testing::World;
@@ -376,5 +458,37 @@ mod tests {
         assert_eq!(objects.peel(*deepest).unwrap(), None);
         let first = tags.iter().min_by_key(deltas).unwrap();
         assert_eq!(objects.peel(*first).unwrap(), Some(commit));
+    }
+
+    /// While the directory of packs could not be read for a moment, objects were missing, so a push that was answered
+    /// `ok` released nothing.
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_missing() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [commit, _] = world.two_commits(&repository).await;
+        pack(&world, &repository, &[commit]).await;
+        let dir = repository.object_dir();
+        let (place, away) = (dir.join("pack"), world.path().join("away"));
+        std::fs::write(&away, "").unwrap();
+        let exchange = || renameat_with(CWD, &place, CWD, &away, RenameFlags::EXCHANGE).unwrap();
+
+        let is_over = AtomicBool::new(false);
+        let read: Vec<_> = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    exchange();
+                }
+            });
+            let dirs = std::slice::from_ref(&dir);
+            let read = (0..5_000).map(|_| kinds_in(dirs, &[commit]).map(|kinds| kinds.len()).ok());
+            let read = read.collect();
+            is_over.store(true, Ordering::Relaxed);
+            read
+        });
+        let [found, missing, unreadable] =
+            [Some(1), Some(0), None].map(|one| read.iter().filter(|it| **it == one).count());
+        assert_eq!(missing, 0);
+        assert!(found > 0 && unreadable > 0, "{found} {unreadable}");
     }
 }

@@ -14,11 +14,13 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_here;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
 use crate::repositories::layout::sync;
 use crate::repositories::packs::UNREACHABLE;
 use crate::repositories::packs::changing_packs;
+use crate::repositories::packs::not_in;
 use crate::repositories::packs::packs_in;
 use crate::repositories::packs::remove_pack;
 use crate::repositories::packs::share_some;
@@ -36,8 +38,7 @@ pub(super) fn share_all(from: &Repository, into: &Repository) -> Result<bool, Fi
     };
     let (shared, to) = (from.object_dir(), into.object_dir());
     // Looked up once: more may come there meanwhile.
-    let mut missing = packs_in(&shared.join("pack"))?;
-    missing.retain(|name| !to.join("pack").join(name).with_extension("idx").exists());
+    let missing = not_in(&to.join("pack"), packs_in(&shared.join("pack"))?)?;
     if missing.is_empty() {
         return Ok(true);
     }
@@ -71,7 +72,7 @@ pub(super) async fn finish_changes(
     let repositories: Vec<Repository> = coordinates.iter().map(|at| store.at(at)).collect();
     in_background(move || {
         for repository in &repositories {
-            if changing_packs(&repository.object_dir()).exists() {
+            if is_here(&changing_packs(&repository.object_dir()))? {
                 let at = repository.coordinate();
                 tracing::warn!(repo.coordinate = %at, "packs that have not all come, or left, are taken out");
                 take_out_noted(repository)?;

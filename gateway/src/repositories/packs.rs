@@ -14,10 +14,10 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::if_found;
+use crate::repositories::layout::is_here;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
 use crate::repositories::layout::sync;
-use crate::repositories::objects::ReadError;
 
 /// Moves the packs of the object directory `from` into `to`, both on one file system.
 ///
@@ -66,7 +66,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Durable before visible, and the `.idx` last: with it git and gix see the pack (git `tmp-objdir.c`).
 fn place_packs(
-    mut packs: BTreeSet<PathBuf>,
+    packs: BTreeSet<PathBuf>,
     from: &Path,
     to: &Path,
     place: impl Fn(&Path, &Path) -> Result<(), FileError>,
@@ -77,17 +77,34 @@ fn place_packs(
     }
     make_dir(&to)?;
     // Named by the hash of its content: the same pack is there already.
-    packs.retain(|pack| !to.join(pack).with_extension("idx").exists());
-    // git before 2.41 writes no `.rev` by default.
-    let is_here = |file: &PathBuf| file.extension() != Some(OsStr::new("rev")) || file.exists();
-    let files_of = |pack: &PathBuf| ["pack", "rev", "idx"].map(|extension| from.join(pack).with_extension(extension));
-    let files: Vec<PathBuf> = packs.iter().flat_map(files_of).filter(is_here).collect();
+    let packs = not_in(&to, packs)?;
+    let mut files = Vec::new();
+    for pack in &packs {
+        for extension in ["pack", "rev", "idx"] {
+            let file = from.join(pack).with_extension(extension);
+            // git before 2.41 writes no `.rev` by default.
+            if extension != "rev" || is_here(&file)? {
+                files.push(file);
+            }
+        }
+    }
     sync(&files)?;
     for file in &files {
         let name = file.file_name().unwrap_or_default();
         place(file, &to.join(name))?;
     }
     sync(&[to])
+}
+
+/// Returns those of these packs that have no index in `dir`.
+pub(super) fn not_in(dir: &Path, packs: BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>, FileError> {
+    let mut missing = BTreeSet::new();
+    for pack in packs {
+        if !is_here(&dir.join(&pack).with_extension("idx"))? {
+            missing.insert(pack);
+        }
+    }
+    Ok(missing)
 }
 
 /// Returns how many bytes the packs of a repository have, replaced ones among them; `None`: it cannot be read.
@@ -137,7 +154,7 @@ fn packs_besides(replaced: &BTreeSet<PathBuf>, dir: &Path) -> Result<BTreeSet<Pa
         let pack = path.with_extension("pack");
         let len = match fs::metadata(&pack) {
             // Maintenance has removed both just now.
-            Err(_) if !path.exists() => continue,
+            Err(_) if !is_here(&path)? => continue,
             found => found.map_err(failed("look at", &pack))?.len(),
         };
         if len > EMPTY_PACK_BYTES {
@@ -163,23 +180,6 @@ pub(super) fn remove_pack(pack_dir: &Path, name: &Path, marker: &str) -> Result<
 /// (`pack_changes.rs`).
 pub(super) fn changing_packs(object_dir: &Path) -> PathBuf {
     object_dir.join("info/changing-packs")
-}
-
-/// Opens every pack of an object directory with its index. Blocks.
-///
-/// # Errors
-/// [`ReadError`] if one of them cannot be opened: then it is unknown which objects exist.
-pub(super) fn open_packs(object_dir: &Path) -> Result<(), ReadError> {
-    let dir = object_dir.join("pack");
-    for name in packs_in(&dir)? {
-        let path = dir.join(name).with_extension("pack");
-        File::open(&path).map_err(failed("open", &path))?;
-        let bundle = gix::odb::pack::Bundle::at(&path, gix::hash::Kind::Sha1);
-        if !bundle.is_ok_and(|bundle| bundle.pack.checksum() == bundle.index.pack_checksum()) {
-            return Err(ReadError::Malformed { path });
-        }
-    }
-    Ok(())
 }
 
 /// Marks a pack whose objects are all in another one (maintenance/).

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
 use std::path::PathBuf;
 
 use nostr::event::EventId;
@@ -16,12 +15,14 @@ use crate::repositories::kept::KeptParts;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_dir_here;
+use crate::repositories::layout::is_here;
 use crate::repositories::layout::sync;
 use crate::repositories::objects::ReadError;
 use crate::repositories::objects::kinds_in;
 use crate::repositories::objects::object_kinds;
+use crate::repositories::objects::open_packs;
 use crate::repositories::packs::move_packs;
-use crate::repositories::packs::open_packs;
 use crate::repositories::packs::packs_in;
 use crate::repositories::packs::share_packs;
 use crate::repositories::quarantine::Quarantine;
@@ -59,7 +60,7 @@ impl PartsOf {
     pub(super) async fn kept(&self, state_id: EventId, tips: BTreeSet<Oid>) -> Result<Option<KeptParts>, ReadError> {
         let object_dir = self.object_dir(&state_id);
         let looked_for = object_dir.clone();
-        if !in_background(move || looked_for.is_dir()).await {
+        if !in_background(move || is_dir_here(&looked_for)).await? {
             return Ok(None);
         }
         let pack_dir = object_dir.join("pack");
@@ -113,9 +114,15 @@ impl PartsOf {
         // Their pushers were told `ok`: they are removed only if everything can be read and something is nevertheless
         // missing.
         let object_dirs = [from.clone(), self.repository.object_dir()];
-        in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir))).await?;
+        let open_all = || {
+            let object_dirs = object_dirs.clone();
+            in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir)))
+        };
+        open_all().await?;
         let checked = check_aside(&self.repository, &from, tips).await;
         if let Err(RepositoryError::Incomplete { .. }) = checked {
+            // What git could not read meanwhile, it calls missing.
+            open_all().await?;
             self.remove(state_id).await?;
         }
         checked?;
@@ -137,7 +144,7 @@ impl PartsOf {
         let (own, path) = (self.path.clone(), self.object_dir(state_id));
         let layout = self.repository.store().layout().clone();
         in_background(move || {
-            if path.is_dir() {
+            if is_dir_here(&path)? {
                 layout.remove_at_once(&path)?;
             }
             remove_unless_in_use(&own)
@@ -150,7 +157,7 @@ impl PartsOf {
     fn finish_moving_in(&self) -> Result<(), FileError> {
         for state_id in self.state_ids()? {
             let (from, to) = (self.object_dir(&state_id), self.repository.object_dir());
-            if is_moving_in(&from) && to.is_dir() {
+            if is_here(&from.join(MOVING_IN))? && is_dir_here(&to)? {
                 share_packs(&from, &to)?;
             }
         }
@@ -161,10 +168,6 @@ impl PartsOf {
         let names = names(&self.path)?.into_iter();
         Ok(names.filter_map(|name| EventId::from_hex(&name).ok()).collect())
     }
-}
-
-fn is_moving_in(object_dir: &Path) -> bool {
-    object_dir.join(MOVING_IN).exists()
 }
 
 /// There while packs of an object directory are put into the repository.
@@ -204,7 +207,7 @@ mod tests {
             keep(&parts, &from, one, &[]).await;
             keep(&parts, &from, two, &[one]).await;
             assert_eq!(World::packs(&parts.object_dir(&state_id('a'))).len(), 2);
-            assert!(!into.exists().await);
+            assert!(!into.exists().await.unwrap());
             assert_eq!(parts.read(&commits).unwrap()[&state_id('a')].len(), 2);
 
             parts.move_in(&state_id('a'), &tips).await.unwrap();

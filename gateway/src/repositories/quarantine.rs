@@ -21,6 +21,7 @@ use crate::repositories::layout::FileError;
 use crate::repositories::layout::bytes_below;
 use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_dir_here;
 use crate::repositories::pack::IngestLimits;
 use crate::repositories::packs::move_packs;
 use crate::repositories::packs::packs_in;
@@ -56,7 +57,8 @@ impl Quarantine {
             let objects = path.join("objects");
             make_new_dir(&path)?;
             make_new_dir(&objects)?;
-            let of_repository = Some(repository.object_dir()).filter(|dir| dir.is_dir());
+            let object_dir = repository.object_dir();
+            let of_repository = is_dir_here(&object_dir)?.then_some(object_dir);
             let whole_with = match of_repository {
                 Some(_) => WholeWith::repository(repository.path())?,
                 None => WholeWith::Nothing,
@@ -135,7 +137,7 @@ impl Quarantine {
     /// Returns whether it was not: then it is durable where it is now.
     pub(super) async fn migrate_with_refs(self, refs: RefTransaction) -> Result<bool, RepositoryError> {
         in_background(move || {
-            if !is_repository(self.repository.path()) {
+            if !is_repository(self.repository.path())? {
                 prepare(&self.repository, &self.path)?;
                 match lay_out_refs(&self.path, &refs) {
                     // Nothing is written: the next alignment of the repository sets them, or meets the same.
@@ -152,7 +154,7 @@ impl Quarantine {
     fn migrate_now(self) -> Result<bool, FileError> {
         prepare(&self.repository, &self.path)?;
         let place = self.repository.path();
-        if !is_repository(place) && put_in_place(&self.path, place)? {
+        if !is_repository(place)? && put_in_place(&self.path, place)? {
             self.store().hosted().add([self.repository.coordinate().clone()]);
             return Ok(true);
         }
@@ -204,7 +206,7 @@ impl Quarantine {
 impl Repository {
     /// Makes it, empty, unless it is there.
     pub(super) async fn create(&self) -> Result<(), FileError> {
-        match self.exists().await {
+        match self.exists().await? {
             true => Ok(()),
             false => Quarantine::open(self).await?.migrate().await,
         }
@@ -221,7 +223,7 @@ impl Drop for Quarantine {
 }
 
 fn prepare(repository: &Repository, quarantine: &Path) -> Result<(), FileError> {
-    match is_repository(repository.path()) || is_repository(quarantine) {
+    match is_repository(repository.path())? || is_repository(quarantine)? {
         true => Ok(()),
         false => lay_out(quarantine, Some(repository.coordinate())),
     }
@@ -243,7 +245,7 @@ mod tests {
             let copied = Quarantine::copy(&from, &[commit], &repository, None, &limits).await;
             quarantines.push(copied.unwrap());
         }
-        assert!(!repository.exists().await);
+        assert!(!repository.exists().await.unwrap());
 
         for quarantine in quarantines {
             quarantine.migrate().await.unwrap();

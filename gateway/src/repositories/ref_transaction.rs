@@ -30,6 +30,8 @@ use crate::repositories::creation::is_repository;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_dir_here;
+use crate::repositories::layout::is_here;
 use crate::repositories::layout::sync;
 use crate::repositories::objects::Objects;
 use crate::repositories::objects::ReadError;
@@ -64,7 +66,7 @@ impl RefTransaction {
     }
 
     fn apply_at(&self, repository: &Path) -> Result<(), RepositoryError> {
-        if !is_repository(repository) {
+        if !is_repository(repository)? {
             return Err(RepositoryError::NoRepository);
         }
         let packed_path = repository.join("packed-refs");
@@ -251,7 +253,12 @@ fn take_in_loose(
         }
     }
     // One that came back would hide the packed ref.
-    let left: Vec<PathBuf> = dirs.into_iter().filter(|dir| dir.is_dir()).collect();
+    let mut left = Vec::new();
+    for dir in dirs {
+        if is_dir_here(&dir)? {
+            left.push(dir);
+        }
+    }
     Ok(sync(&left)?)
 }
 
@@ -291,7 +298,7 @@ impl LockFile {
 
     /// Renames it to a lock, unless somebody else has that.
     fn become_lock(self, lock: &Path) -> Result<Self, RepositoryError> {
-        if lock.exists() {
+        if is_here(lock)? {
             return Err(locked(lock));
         }
         self.put_in_place(lock)?;

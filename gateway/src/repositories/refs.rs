@@ -23,6 +23,7 @@ use shared::git::Oid;
 use shared::git::RefName;
 
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::objects::Objects;
 use crate::repositories::objects::ReadError;
 use crate::repositories::packed_refs::PackedRefs;
@@ -169,7 +170,7 @@ impl RefReading {
         let head_path = path.join("HEAD");
         let packed_path = path.join("packed-refs");
         let head_stamp = Stamp::of(&head_path);
-        let Some(head) = read_small(&head_path)? else {
+        let Some(head) = read_small(&head_path, if_found)? else {
             return Ok(None);
         };
         let mut reading = Self {
@@ -181,7 +182,7 @@ impl RefReading {
         };
         reading.walk(&path.join("refs"), "refs")?;
         reading.stamps.push(Stamp::of(&packed_path));
-        let packed = unless_vanished(fs::read(&packed_path)).map_err(failed("read", &packed_path))?;
+        let packed = if_found(fs::read(&packed_path)).map_err(failed("read", &packed_path))?;
         let packed = PackedRefs::parse(&String::from_utf8_lossy(&packed.unwrap_or_default()));
         reading.packed = packed.ok_or(ReadError::Malformed { path: packed_path })?;
         Ok(Some(reading))
@@ -190,7 +191,12 @@ impl RefReading {
     /// Reads every loose ref below `dir`, whose name is `prefix`. What vanishes meanwhile is packed or deleted.
     fn walk(&mut self, dir: &Path, prefix: &str) -> Result<(), ReadError> {
         self.stamps.push(Stamp::of(dir));
-        let Some(entries) = unless_vanished(fs::read_dir(dir)).map_err(failed("read", dir))? else {
+        // These are directories for ever, or cannot be read.
+        let read = match FIXED_DIRS.contains(&prefix) {
+            true => if_found(fs::read_dir(dir)),
+            false => unless_vanished(fs::read_dir(dir)),
+        };
+        let Some(entries) = read.map_err(failed("read", dir))? else {
             return Ok(());
         };
         for entry in entries {
@@ -200,7 +206,8 @@ impl RefReading {
                 continue;
             };
             let name = format!("{prefix}/{file_name}");
-            if entry.file_type().map_err(failed("read", &path))?.is_dir() {
+            let is_dir = entry.file_type().map_err(failed("read", &path))?.is_dir();
+            if is_dir || FIXED_DIRS.contains(&&*name) {
                 self.walk(&path, &name)?;
             } else if let Ok(name) = name.parse::<RefName>() {
                 // A name that does not parse is a `.lock`, or nothing that this server made.
@@ -212,7 +219,7 @@ impl RefReading {
 
     fn read_loose(&mut self, path: &Path, name: RefName) -> Result<(), ReadError> {
         let stamp = Stamp::of(path);
-        let Some(content) = read_small(path)? else {
+        let Some(content) = read_small(path, unless_vanished)? else {
             return Ok(());
         };
         if content.starts_with("ref: ") {
@@ -279,14 +286,17 @@ fn parse_head(content: &str) -> Option<Head> {
     }
 }
 
-/// Reads a file of one line; `None` if there is no such file.
-fn read_small(path: &Path) -> Result<Option<String>, ReadError> {
+/// Reads a file of one line; `None` if there is no such file, which `if_here` says of a reading.
+fn read_small(
+    path: &Path,
+    if_here: fn(io::Result<usize>) -> io::Result<Option<usize>>,
+) -> Result<Option<String>, ReadError> {
     let mut content = String::new();
     let read = File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_string(&mut content));
     match read {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(ReadError::Malformed { path: path.to_owned() }),
         read => {
-            let read = unless_vanished(read).map_err(failed("read", path))?;
+            let read = if_here(read).map_err(failed("read", path))?;
             Ok(read.map(|_| content))
         }
     }
@@ -307,6 +317,9 @@ pub(super) const PEEL_CPU_MAX: Duration = Duration::from_secs(1);
 /// For how long refs are read again that change all the while. A transaction replaces files within a millisecond, but
 /// on a busy machine its thread may have to wait in between.
 const READ_FOR: Duration = Duration::from_secs(1);
+
+/// The directories of refs that are never replaced by a ref.
+const FIXED_DIRS: [&str; 4] = ["refs", "refs/heads", "refs/tags", "refs/nostr"];
 
 const READ_AGAIN: Duration = Duration::from_millis(1);
 
@@ -505,5 +518,37 @@ mod tests {
             assert!(cache.refs_held() <= 20);
         }
         assert!(cache.refs_held() > 0);
+    }
+
+    /// They were taken for a repository that is not there, or has no refs.
+    #[tokio::test]
+    async fn what_stands_in_the_place_of_refs_hides_none() {
+        let world = World::new().await;
+        let repository = world.repository("a");
+        let [one, two] = world.two_commits(&repository).await;
+        for (name, oid) in [("refs/heads/a", one), ("refs/tags/t", two)] {
+            world
+                .git(&repository, &["update-ref", name, &oid.to_string()], b"")
+                .await;
+            world.git(&repository, &["pack-refs", "--all"], b"").await;
+        }
+        world
+            .git(&repository, &["update-ref", "refs/heads/b", &two.to_string()], b"")
+            .await;
+        let read = || read_refs(repository.path(), None).map(|read| read.map(|read| read.snapshot.refs.len()));
+
+        for part in ["HEAD", "packed-refs", "refs", "refs/heads", "refs/tags"] {
+            let (place, away) = (repository.path().join(part), world.path().join("away"));
+            fs::rename(&place, &away).unwrap();
+            match away.is_dir() {
+                true => fs::write(&place, "").unwrap(),
+                false => fs::create_dir(&place).unwrap(),
+            }
+            let hidden = read();
+            assert!(hidden.is_err(), "{part}: {hidden:?}");
+            fs::remove_dir(&place).or_else(|_| fs::remove_file(&place)).unwrap();
+            fs::rename(&away, &place).unwrap();
+        }
+        assert_eq!(read().unwrap(), Some(3));
     }
 }

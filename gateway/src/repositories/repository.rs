@@ -48,7 +48,7 @@ impl RepositoryStore {
     pub(crate) async fn open(git: Git, layout: Layout, cached_refs_max: usize) -> Result<Self, FileError> {
         let (empty, beside) = (layout.empty_repository(), layout.fresh_quarantine());
         in_background(move || {
-            if is_repository(&empty) {
+            if is_repository(&empty)? {
                 return Ok(());
             }
             make_new_dir(&beside)?;
@@ -133,7 +133,11 @@ impl Repository {
         }
     }
 
-    pub(crate) async fn exists(&self) -> bool {
+    /// Whether it is on disk.
+    ///
+    /// # Errors
+    /// [`FileError`] if that cannot be read.
+    pub(crate) async fn exists(&self) -> Result<bool, FileError> {
         let path = self.path.clone();
         in_background(move || is_repository(&path)).await
     }
@@ -206,7 +210,7 @@ mod tests {
         let world = World::new().await;
         let repository = world.repository("a");
 
-        assert!(!repository.exists().await);
+        assert!(!repository.exists().await.unwrap());
         assert_eq!(repository.refs().await.unwrap(), None);
         assert_eq!(repository.cached_refs().await.unwrap(), None);
     }

@@ -30,6 +30,7 @@ use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_dir_here;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
 use crate::repositories::packs::packs_in;
@@ -59,9 +60,9 @@ impl Staging {
         object_dir_in(&self.path, event_id, commit_oid)
     }
 
-    pub(crate) async fn exists(&self, event_id: &EventId, commit_oid: &Oid) -> bool {
+    pub(crate) async fn exists(&self, event_id: &EventId, commit_oid: &Oid) -> Result<bool, FileError> {
         let path = self.object_dir(event_id, commit_oid);
-        in_background(move || path.is_dir()).await
+        in_background(move || is_dir_here(&path)).await
     }
 
     /// Shares the content of `quarantine` with the names of events and commits; existing objects stay. All of them
@@ -116,7 +117,7 @@ impl Staging {
             self.repository.store().layout().clone(),
         );
         in_background(move || {
-            if path.is_dir() {
+            if is_dir_here(&path)? {
                 layout.remove_at_once(&path)?;
             }
             remove_if_empty(&of_event)?;
@@ -133,13 +134,13 @@ impl Staging {
     /// [`RepositoryError`], [`RepositoryError::Unsorted`] if that has to be done first; then the repository is as it
     /// was, unless a file could not be moved.
     pub(super) async fn admit(&self, event_id: &EventId, commit_oid: &Oid) -> Result<(), RepositoryError> {
-        if !self.exists(event_id, commit_oid).await {
+        if !self.exists(event_id, commit_oid).await? {
             return Err(RepositoryError::NotStaged {
                 event_id: *event_id,
                 commit_oid: *commit_oid,
             });
         }
-        if !self.repository.exists().await {
+        if !self.repository.exists().await? {
             return Err(RepositoryError::NoRepository);
         }
         let (path, repository) = (self.object_dir(event_id, commit_oid), self.repository.clone());
@@ -228,7 +229,13 @@ fn is_fault_of_ours(message: &str) -> bool {
 }
 
 /// git's messages about packs that it cannot use (git `packfile.c`, `object-file.c`).
-const UNREADABLE: &[&str] = &["cannot be accessed", "does not match index", "corrupt", "inflate"];
+const UNREADABLE: &[&str] = &[
+    "cannot be accessed",
+    "unable to open object pack directory",
+    "does not match index",
+    "corrupt",
+    "inflate",
+];
 
 /// Puts packs into each object directory of `to`, somewhere in `own`, which belongs to `repository` and names it;
 /// durably, with a note of what they are complete with. A new one is there with all of it or not at all: without its
@@ -243,7 +250,13 @@ pub(super) fn place_aside(
     make_dir(own)?;
     note_coordinate(repository, own)?;
     let layout = repository.store().layout();
-    let (old, new): (Vec<&PathBuf>, Vec<&PathBuf>) = to.iter().partition(|to| to.is_dir());
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    for to in to {
+        match is_dir_here(to)? {
+            true => old.push(to),
+            false => new.push(to),
+        }
+    }
     for to in old {
         make_dir(&to.join("pack"))?;
         whole_with.clone().note(to, false)?;
@@ -378,7 +391,7 @@ pub(super) fn staged_for_events(
 fn commits_staged(own: &Path, event_id: &EventId, is_locked: bool) -> Result<Vec<Oid>, FileError> {
     let directory = own.join(event_id.to_hex());
     let names = names(&directory)?;
-    if is_locked && names.is_empty() && directory.is_dir() {
+    if is_locked && names.is_empty() && is_dir_here(&directory)? {
         remove_if_empty(&directory)?;
         remove_unless_in_use(own)?;
     }
@@ -399,8 +412,15 @@ pub(super) fn object_dirs_aside(repository: &Repository) -> Result<Vec<PathBuf>,
 }
 
 fn directories_in(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let paths = names(dir)?.into_iter().map(|name| dir.join(name));
-    Ok(paths.filter(|path| path.is_dir()).collect())
+    let mut directories = Vec::new();
+    for name in names(dir)? {
+        let path = dir.join(name);
+        let found = if_found(fs::metadata(&path)).map_err(failed("look at", &path))?;
+        if found.is_some_and(|found| found.is_dir()) {
+            directories.push(path);
+        }
+    }
+    Ok(directories)
 }
 
 /// Removes the directory of a repository aside, and the one that it is in, if nothing is kept there. Blocks.
@@ -515,7 +535,7 @@ mod tests {
             )
             .await
             .unwrap();
-        assert!(!upstream.exists().await && staging.exists(&id, &two).await);
+        assert!(!upstream.exists().await.unwrap() && staging.exists(&id, &two).await.unwrap());
         assert_eq!(here(&world, &upstream), [(id, two)]);
         let staged = async || world.staged().await;
         assert_eq!(staged().await, [upstream.coordinate().clone()]);
@@ -535,7 +555,7 @@ mod tests {
 
         assert_eq!(upstream.object_kinds(&[one, two]).await.unwrap().len(), 2);
         // Once more, as after a crash before its ref was set.
-        assert!(staging.exists(&id, &two).await);
+        assert!(staging.exists(&id, &two).await.unwrap());
         staging.admit(&id, &two).await.unwrap();
         staging.remove(&id, &two).await.unwrap();
         assert!(staged().await.is_empty());
@@ -718,6 +738,6 @@ mod tests {
             "{admitted:?}"
         );
         assert!(upstream.object_kinds(&[two]).await.unwrap().is_empty());
-        assert!(staging.exists(&event_id('a'), &two).await);
+        assert!(staging.exists(&event_id('a'), &two).await.unwrap());
     }
 }

@@ -69,7 +69,7 @@ impl NewPacks {
         limits: &IngestLimits,
     ) -> Result<bool, RepositoryError> {
         let store = self.repository.store();
-        let place = match self.repository.exists().await {
+        let place = match self.repository.exists().await? {
             true => self.repository.path().to_owned(),
             false => store.layout().empty_repository(),
         };

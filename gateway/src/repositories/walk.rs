@@ -119,7 +119,7 @@ impl Position {
         let text = match fs::read_to_string(path.join(COORDINATE_FILE)) {
             Ok(text) => text,
             // It went meanwhile.
-            Err(_) if !path.exists() => return None,
+            Err(_) if matches!(path.try_exists(), Ok(false)) => return None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot determine the owner of this repository: left alone");
                 return None;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::entries;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::is_here;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::remove_file;
 use crate::repositories::layout::sync;
@@ -65,7 +66,7 @@ impl RenewedPacks {
             false => move_index(&from.join("pack"), &pack_dir)?,
         }
         let graph = from.join("info/commit-graph");
-        if graph.exists() {
+        if is_here(&graph)? {
             let info = to.join("info");
             make_dir(&info)?;
             rename(&graph, &info.join("commit-graph"))?;

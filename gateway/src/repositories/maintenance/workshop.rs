@@ -21,6 +21,7 @@ use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
+use crate::repositories::layout::is_here;
 use crate::repositories::layout::make_dir;
 use crate::repositories::layout::sync;
 use crate::repositories::maintenance::found::contained_packs;
@@ -289,7 +290,7 @@ fn link_packs(from: &Path, to: &Path, names: &BTreeSet<PathBuf>) -> Result<(), F
                 from.join(name).with_extension(extension),
                 to.join(name).with_extension(extension),
             );
-            if file.exists() {
+            if is_here(&file)? {
                 symlink(&file, &link).map_err(failed("link", &link))?;
             }
         }
