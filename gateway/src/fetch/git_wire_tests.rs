@@ -161,7 +161,10 @@ async fn receive(repository: Repository, mut body: Chunks) -> Bytes {
         while let Some(chunk) = pack.next().await {
             spool.push(&chunk.unwrap()).await.unwrap();
         }
-        let quarantine = repositories.ingest(coordinate, spool, None).await.unwrap();
+        let quarantine = repositories
+            .ingest(coordinate, spool, None, &repositories.limits())
+            .await
+            .unwrap();
         let tips = list
             .commands
             .iter()

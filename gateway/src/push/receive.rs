@@ -39,6 +39,7 @@ use crate::repositories::disk_use::Incoming;
 use crate::repositories::disk_use::NoRoom;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::pack::IngestError;
+use crate::repositories::pack::IngestLimits;
 use crate::repositories::received::Received;
 use crate::repositories::spool::Spool;
 
@@ -267,7 +268,10 @@ impl Receiver {
         };
         place.keep()?;
         request.memory.keep()?;
-        let limits = self.repositories.limits();
+        let limits = IngestLimits {
+            niceness: slot.niceness(),
+            ..self.repositories.limits()
+        };
         let of_pack = limits.of_pack(pack.bytes());
         // It stands twice until it is checked.
         if !self
@@ -282,8 +286,10 @@ impl Receiver {
         let kept = self.repositories.kept(&request.coordinate, decision.parts_of()).await?;
         // What is kept may be much, and is sorted with it.
         let limits = if kept.is_some() { limits } else { of_pack };
-        let ingested = self.repositories.ingest(&request.coordinate, pack, kept.as_ref()).await;
-        let quarantine = match ingested {
+        let ingested = self
+            .repositories
+            .ingest(&request.coordinate, pack, kept.as_ref(), &limits);
+        let quarantine = match ingested.await {
             Err(IngestError::MissingObject { message }) if request.list.is_shallow => {
                 return Err(ReceiveError::Shallow { message });
             }
@@ -376,7 +382,6 @@ mod tests {
     use crate::fairness::shares::ShareLimits;
     use crate::push::list_memory::ListMemory;
     use crate::push::list_memory::of_all_lists;
-    use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
     use crate::repositories::testing::coordinate;
 

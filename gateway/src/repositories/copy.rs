@@ -64,11 +64,13 @@ impl Quarantine {
             .spawn(Stdio::piped())?
             // Under a lock only where the state that is meant has changed since the check, which no stranger decides.
             .demoted_when_long();
+        pack_objects.be_nice(limits.niceness);
         let piped = GitError::run("pack-objects");
         let stdout = pack_objects.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
         let stdout = stdout.map_err(|kind| piped(kind.into()))?;
         let pack: Stdio = stdout.try_into().map_err(&piped)?;
         let index_pack = self.index_pack(limits).spawn(pack)?.demoted_when_long();
+        index_pack.be_nice(limits.niceness);
         let max = limits.duration_max;
         let (packed, indexed) = tokio::join!(
             pack_objects.output(revs.as_bytes(), 0, max),

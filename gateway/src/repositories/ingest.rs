@@ -34,6 +34,7 @@ impl Quarantine {
             (Spooled::Memory(bytes), Some(ready)) => (ready, bytes),
             (Spooled::Memory(bytes), None) => (self.index_small_pack(limits).spawn(Stdio::piped())?, bytes),
         };
+        index_pack.be_nice(limits.niceness);
         let index = index_pack
             .demoted_when_long()
             .output(&bytes, PRINTED_BYTES_MAX, limits.duration_max);
@@ -123,6 +124,8 @@ pub(crate) const PRINTED_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use shared::git::Oid;
 
     use super::*;
@@ -209,6 +212,23 @@ pub(crate) mod tests {
             assert_eq!(World::packs(&server.object_dir()).len(), 2);
             assert_eq!(world.quarantine_entries(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn a_pack_is_checked_as_nicely_as_the_limits_have_it() {
+        let world = World::whose_git_can_be_killed().await;
+        let (pusher, server) = (world.repository("pusher"), world.repository("server"));
+        let [one, _] = world.two_commits(&pusher).await;
+        server.create().await.unwrap();
+        let limits = IngestLimits {
+            niceness: 15,
+            duration_max: Duration::from_secs(20),
+            ..IngestLimits::default()
+        };
+        let pack = pack(&world, &pusher, &format!("{one}\n")).await;
+        world.fail_git("index-pack", "until test $(nice) -ge 15; do sleep 0.01; done");
+
+        ingest(&server, pack, limits).await.unwrap();
     }
 
     #[tokio::test]

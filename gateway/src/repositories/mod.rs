@@ -316,6 +316,7 @@ impl Repositories {
         coordinate: &Coordinate,
         spool: Spool,
         kept: Option<&KeptParts>,
+        limits: &IngestLimits,
     ) -> Result<Quarantine, IngestError> {
         let repository = self.at(coordinate);
         let ready = match kept {
@@ -327,7 +328,7 @@ impl Repositories {
             Some(Ready { quarantine, index_pack }) => (quarantine, Some(index_pack)),
             None => (Quarantine::open_beside(&repository, kept).await?, None),
         };
-        quarantine.ingest(index_pack, spool, &self.limits()).await?;
+        quarantine.ingest(index_pack, spool, limits).await?;
         Ok(quarantine)
     }
 

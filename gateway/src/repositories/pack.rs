@@ -23,6 +23,8 @@ pub(crate) struct IngestLimits {
     pub(crate) duration_max: Duration,
     /// Longest wait for the next bytes of the pusher.
     pub(crate) stall_max: Duration,
+    /// Of `nice(1)`, for each git that checks it: more for what one address has checked at the same time.
+    pub(crate) niceness: i32,
 }
 
 impl IngestLimits {
@@ -34,6 +36,7 @@ impl IngestLimits {
         pull_request_cpu_secs_max: 30,
         duration_max: Duration::from_secs(6 * 3600),
         stall_max: Duration::from_secs(60),
+        niceness: 0,
     };
 
     /// Returns the limits for a pack of so many bytes: what sends little may not keep a processor for long.

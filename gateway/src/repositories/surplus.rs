@@ -88,6 +88,7 @@ impl NewPacks {
             .limits(limits.child_limits())
             .spawn(Stdio::piped())?
             .demoted_when_long();
+        rev_list.be_nice(limits.niceness);
         let stdout = rev_list.stdout.take();
         let here = tips.iter().filter(|tip| marks.have(tip));
         let revs = self.repository.revisions_lacking(here, kept).await?;
