@@ -44,9 +44,9 @@ pub(crate) struct GatewayOptions {
     /// The directory of the repositories and of the built-in relay's database.
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
-    /// Maximum bytes of the built-in relay's database. Of the last sixteenth a quarter is left for events that this
-    /// server publishes, another for deletions too, and the rest for its deletions, and for its announcements and
-    /// states of up to 256 KiB on the disk.
+    /// Maximum bytes of the built-in relay's database and its notes of deletions. Of the last sixteenth a quarter is
+    /// left for events that this server publishes, another for deletions too, and the rest for its deletions, and for
+    /// its announcements and states of up to 256 KiB on the disk.
     #[arg(long, value_name = "BYTES",
           default_value_t = ByteCount(RelayLimits::default().database_bytes_max as u64))]
     pub(crate) relay_database_bytes_max: ByteCount,

@@ -166,6 +166,7 @@ impl From<RepositoryError> for ReceiveError {
             | RepositoryError::Refused { .. }
             | RepositoryError::NotStaged { .. }
             | RepositoryError::Unsorted { .. }
+            | RepositoryError::Unfinished { .. }
             | RepositoryError::NotLocked { .. }) => Self::Unsorted(error),
         }
     }

@@ -38,11 +38,15 @@ impl Repositories {
         locked: &LockedRepositories<'_>,
     ) -> Disk {
         let (layout, coordinates) = (self.store.layout().clone(), facts.covered.coordinates.clone());
+        let unfinished = locked.unfinished().clone();
         let (locked, pull_request_ids) = (locked.coordinates().clone(), pull_request_ids.clone());
         let oids: Vec<Oid> = facts.referenced_objects().into_iter().collect();
         let with_offers = !facts.pull_requests.is_empty();
-        let hosted: Vec<Repository> = facts.hosted().iter().map(|coordinate| self.at(coordinate)).collect();
-        let parts: Vec<PartsOf> = coordinates.iter().map(|at| PartsOf::of(&self.at(at))).collect();
+        let is_finished = |at: &&Coordinate| !unfinished.contains(at);
+        let hosted = facts.hosted().iter().filter(is_finished);
+        let hosted: Vec<Repository> = hosted.map(|coordinate| self.at(coordinate)).collect();
+        let parts = coordinates.iter().filter(is_finished);
+        let parts: Vec<PartsOf> = parts.map(|at| PartsOf::of(&self.at(at))).collect();
         let disk_use = Arc::clone(&self.disk_use);
         // Where a staged commit may move in.
         let offered_to = |coordinate: &&Coordinate| facts.hosted().binary_search(coordinate).is_ok();
@@ -54,6 +58,7 @@ impl Repositories {
             let mut disk = Disk {
                 staged,
                 uninstallable: unreadable,
+                broken: unfinished,
                 ..Disk::default()
             };
             if !disk.staged.is_empty() {
@@ -147,14 +152,15 @@ mod tests {
 
     use super::*;
     use crate::repositories::pack::IngestLimits;
+    use crate::repositories::packs::changing_packs;
     use crate::repositories::testing::World;
 
     /// Nothing was decided for any of them.
     #[tokio::test]
-    async fn parts_that_cannot_be_finished_break_one_repository_only() {
+    async fn what_cannot_be_finished_breaks_one_repository_only() {
         let world = World::new().await;
         let state_id = "aa".repeat(32);
-        let [broken, whole] = ["broken", "whole"].map(|name| world.repository(name));
+        let [broken, whole, unfinished] = ["broken", "whole", "unfinished"].map(|name| world.repository(name));
         for repository in [&broken, &whole] {
             repository.create().await.unwrap();
             let parts = world.store.layout().parts(repository.coordinate()).join(&state_id);
@@ -164,8 +170,11 @@ mod tests {
                 fs::write(parts.join("pack/pack-of-which-only-this-is-left.idx"), "").unwrap();
             }
         }
+        // In the place of a file.
+        unfinished.create().await.unwrap();
+        fs::create_dir_all(changing_packs(&unfinished.object_dir())).unwrap();
         let covered = Covered {
-            coordinates: [&broken, &whole].map(|at| at.coordinate().clone()).into(),
+            coordinates: [&broken, &whole, &unfinished].map(|at| at.coordinate().clone()).into(),
             ..Covered::default()
         };
         let all = Repositories::new(world.store.clone(), IngestLimits::default());
@@ -176,7 +185,8 @@ mod tests {
 
         let disk = all.read(&facts, &BTreeSet::new(), &locked).await;
 
-        assert_eq!(disk.broken, [broken.coordinate().clone()].into());
+        let expected = [&broken, &unfinished].map(|at| at.coordinate().clone());
+        assert_eq!(disk.broken, expected.into());
         assert!(disk.parts.keys().eq([whole.coordinate()]));
     }
 }

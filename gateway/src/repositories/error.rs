@@ -43,4 +43,6 @@ pub(crate) enum RepositoryError {
     NotStaged { event_id: EventId, commit_oid: Oid },
     #[error("{coordinate} is not covered by the lock that is held")]
     NotLocked { coordinate: Coordinate },
+    #[error("changes of {coordinate} that were interrupted cannot be finished")]
+    Unfinished { coordinate: Coordinate },
 }

@@ -228,7 +228,8 @@ pub(crate) mod tests {
         let pack = pack(&world, &pusher, &format!("{one}\n")).await;
         world.fail_git("index-pack", "until test $(nice) -ge 15; do sleep 0.01; done");
 
-        ingest(&server, pack, limits).await.unwrap();
+        let ingested = ingest(&server, pack, limits).await;
+        assert!(ingested.is_ok(), "{ingested:?}");
     }
 
     #[tokio::test]

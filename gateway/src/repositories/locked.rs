@@ -48,6 +48,8 @@ use crate::repositories::staging::check_complete;
 #[must_use = "dropping it at once locks nothing"]
 pub(crate) struct LockedRepositories<'r> {
     locked: Locked,
+    /// Those of them with interrupted changes that could not be finished.
+    unfinished: BTreeSet<Coordinate>,
     locks: &'r Locks,
     store: &'r RepositoryStore,
     limits: IngestLimits,
@@ -69,12 +71,14 @@ pub(crate) struct LockedRepository<'l> {
 impl<'r> LockedRepositories<'r> {
     pub(super) fn new(
         (locked, locks): (Locked, &'r Locks),
+        unfinished: BTreeSet<Coordinate>,
         store: &'r RepositoryStore,
         limits: IngestLimits,
         disk_use: &'r DiskUse,
     ) -> Self {
         Self {
             locked,
+            unfinished,
             locks,
             store,
             limits,
@@ -87,12 +91,17 @@ impl<'r> LockedRepositories<'r> {
         self.locked.coordinates()
     }
 
+    /// Returns those of them that can be neither read nor changed as yet.
+    pub(super) fn unfinished(&self) -> &BTreeSet<Coordinate> {
+        &self.unfinished
+    }
+
     /// Locks more of them, if their locks are free now, and returns whether it did. Facts about these that were read
     /// before may have changed.
     pub(crate) async fn try_extend(&mut self, coordinates: &BTreeSet<Coordinate>) -> Result<bool, RepositoryError> {
         let has_locked = self.locks.try_extend(&mut self.locked, coordinates).await?;
         if has_locked {
-            finish_changes(self.store, coordinates).await?;
+            self.unfinished.extend(finish_changes(self.store, coordinates).await);
         }
         Ok(has_locked)
     }
@@ -100,10 +109,16 @@ impl<'r> LockedRepositories<'r> {
     /// Returns a repository to change.
     ///
     /// # Errors
-    /// [`RepositoryError::NotLocked`]: the lock does not cover it.
+    /// [`RepositoryError::NotLocked`]: the lock does not cover it. [`RepositoryError::Unfinished`]: changes of it that
+    /// were interrupted could not be finished.
     pub(crate) fn repository(&self, coordinate: &Coordinate) -> Result<LockedRepository<'_>, RepositoryError> {
         if !self.coordinates().contains(coordinate) {
             return Err(RepositoryError::NotLocked {
+                coordinate: coordinate.clone(),
+            });
+        }
+        if self.unfinished.contains(coordinate) {
+            return Err(RepositoryError::Unfinished {
                 coordinate: coordinate.clone(),
             });
         }

@@ -241,10 +241,10 @@ impl Repositories {
     }
 
     async fn locked(&self, locked: Locked) -> Result<LockedRepositories<'_>, RepositoryError> {
-        finish_changes(&self.store, locked.coordinates()).await?;
-        let locks = (locked, &*self.locks);
+        let unfinished = finish_changes(&self.store, locked.coordinates()).await;
         Ok(LockedRepositories::new(
-            locks,
+            (locked, &*self.locks),
+            unfinished,
             &self.store,
             self.limits(),
             &self.disk_use,

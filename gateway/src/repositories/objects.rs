@@ -1,11 +1,13 @@
 //! Looking up objects in-process: which exist, of which kind, what a tag points at.
 //!
 //! Stores are opened per operation: a long-lived one runs out of index slots and pins packs that are gone
-//! (docs/facts/git-http.md 1). They skip a pack whose files cannot be looked at or opened, as if it were not there:
-//! what they do not find is looked up in the index of each pack, and only what is in none is missing.
+//! (docs/facts/git-http.md 1). They leave out a file that cannot be looked at or opened, as if it were not there: what
+//! they do not find is looked for once more, by its file and in the index of each pack.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::DirEntry;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use shared::git::ObjectKind;
 use shared::git::Oid;
 
 use crate::repositories::layout::FileError;
+use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::is_dir_here;
@@ -85,19 +88,8 @@ impl Objects {
                 here.push(path.clone());
             }
         }
-        let mut stores = Vec::with_capacity(here.len());
-        for path in &here {
-            let options = gix::odb::store::init::Options {
-                // It would ask for that of this process, which may have been removed.
-                current_dir: Some("/".into()),
-                alloc_limit_bytes: Some(REBUILD_BYTES_MAX),
-                ..Default::default()
-            };
-            let store = gix::odb::at_opts(path, gix::hash::Kind::Sha1, [], options);
-            stores.push(store.map_err(failed("open the object directory", path))?);
-        }
         Ok(Self {
-            stores,
+            stores: open_stores(&here)?,
             object_dirs: here,
             indexes: OnceCell::new(),
             ends_at: thread_cpu_time().saturating_add(cpu_max),
@@ -217,29 +209,25 @@ impl Objects {
     }
 
     fn find(&self, oid: Oid) -> Result<Option<ObjectHeader>, ReadError> {
-        let id = gix::ObjectId::Sha1(*oid.as_bytes());
-        for store in &self.stores {
-            let header = gix::odb::Header::try_header(store, &id).map_err(unreadable(oid))?;
-            if let Some(header) = header {
-                let kind = match header.kind() {
-                    Kind::Commit => ObjectKind::Commit,
-                    Kind::Tree => ObjectKind::Tree,
-                    Kind::Blob => ObjectKind::Blob,
-                    Kind::Tag => ObjectKind::Tag,
-                };
-                return Ok(Some(ObjectHeader {
-                    kind,
-                    size_bytes: header.size(),
-                    deltas: header.num_deltas().unwrap_or(0),
-                }));
-            }
+        let found = header_in(&self.stores, oid)?;
+        if found.is_some() {
+            return Ok(found);
         }
-        self.expect_missing(oid)?;
-        Ok(None)
+        let Some(place) = self.place_of(oid)? else {
+            return Ok(None);
+        };
+        // It has come meanwhile, or could not be read for a moment.
+        match header_in(&open_stores(&self.object_dirs)?, oid)? {
+            None => Err(ReadError::Object {
+                oid,
+                reason: format!("it is in {}, which could not be read", place.display()),
+            }),
+            found => Ok(found),
+        }
     }
 
-    /// Fails if an object is in a pack after all.
-    fn expect_missing(&self, oid: Oid) -> Result<(), ReadError> {
+    /// Returns the file or the index of a pack that has an object.
+    fn place_of(&self, oid: Oid) -> Result<Option<PathBuf>, ReadError> {
         let indexes = match self.indexes.get() {
             Some(indexes) => indexes,
             None => {
@@ -251,15 +239,54 @@ impl Objects {
             }
         };
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
-        match indexes.iter().find(|index| index.lookup(id).is_some()) {
-            Some(index) => {
-                let pack = index.path().display();
-                let reason = format!("it is in {pack}, which could not be read");
-                Err(ReadError::Object { oid, reason })
+        if let Some(index) = indexes.iter().find(|index| index.lookup(id).is_some()) {
+            return Ok(Some(index.path().to_owned()));
+        }
+        let digits = oid.to_string();
+        for dir in &self.object_dirs {
+            let file = dir.join(&digits[..2]).join(&digits[2..]);
+            if is_here(&file)? {
+                return Ok(Some(file));
             }
-            None => Ok(()),
+        }
+        Ok(None)
+    }
+}
+
+fn open_stores(object_dirs: &[PathBuf]) -> Result<Vec<gix::odb::Handle>, ReadError> {
+    let mut stores = Vec::with_capacity(object_dirs.len());
+    for path in object_dirs {
+        let options = gix::odb::store::init::Options {
+            // It would ask for that of this process, which may have been removed.
+            current_dir: Some("/".into()),
+            alloc_limit_bytes: Some(REBUILD_BYTES_MAX),
+            ..Default::default()
+        };
+        let store = gix::odb::at_opts(path, gix::hash::Kind::Sha1, [], options);
+        stores.push(store.map_err(failed("open the object directory", path))?);
+    }
+    Ok(stores)
+}
+
+fn header_in(stores: &[gix::odb::Handle], oid: Oid) -> Result<Option<ObjectHeader>, ReadError> {
+    let id = gix::ObjectId::Sha1(*oid.as_bytes());
+    for store in stores {
+        let header = gix::odb::Header::try_header(store, &id).map_err(unreadable(oid))?;
+        if let Some(header) = header {
+            let kind = match header.kind() {
+                Kind::Commit => ObjectKind::Commit,
+                Kind::Tree => ObjectKind::Tree,
+                Kind::Blob => ObjectKind::Blob,
+                Kind::Tag => ObjectKind::Tag,
+            };
+            return Ok(Some(ObjectHeader {
+                kind,
+                size_bytes: header.size(),
+                deltas: header.num_deltas().unwrap_or(0),
+            }));
         }
     }
+    Ok(None)
 }
 
 /// Opens every pack of an object directory with its index. Blocks.
@@ -279,10 +306,13 @@ pub(super) fn open_packs(object_dir: &Path) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Opens the index of every pack in a directory.
+/// Opens the index of every pack in a directory, replaced ones too.
 fn open_indexes(pack_dir: &Path, opened: &mut Vec<PackIndex>) -> Result<(), ReadError> {
-    for name in packs_in(pack_dir)? {
-        let path = pack_dir.join(name).with_extension("idx");
+    for path in entries_if_any(pack_dir)?.iter().map(DirEntry::path) {
+        // One without its pack is nobody's.
+        if path.extension() != Some(OsStr::new("idx")) || !is_here(&path.with_extension("pack"))? {
+            continue;
+        }
         match PackIndex::at(&path, gix::hash::Kind::Sha1) {
             Ok(index) => opened.push(index),
             // Maintenance has removed it just now: another one has its objects.

@@ -61,26 +61,34 @@ pub(super) fn remove_all(repository: &Repository, packs: &BTreeSet<PathBuf>) -> 
     take_out_noted(repository)
 }
 
-/// Finishes interrupted changes in these locked repositories, before their content is used for a decision.
-///
-/// # Errors
-/// [`FileError`]; then the objects of one of them may be incomplete.
+/// Finishes interrupted changes in these locked repositories, before their content is used for a decision. Returns
+/// those of which that failed: their objects may be incomplete.
 pub(super) async fn finish_changes(
     store: &RepositoryStore,
     coordinates: &BTreeSet<Coordinate>,
-) -> Result<(), FileError> {
+) -> BTreeSet<Coordinate> {
     let repositories: Vec<Repository> = coordinates.iter().map(|at| store.at(at)).collect();
     in_background(move || {
+        let mut unfinished = BTreeSet::new();
         for repository in &repositories {
-            if is_here(&changing_packs(&repository.object_dir()))? {
+            if let Err(error) = finish(repository) {
                 let at = repository.coordinate();
-                tracing::warn!(repo.coordinate = %at, "packs that have not all come, or left, are taken out");
-                take_out_noted(repository)?;
+                tracing::error!(repo.coordinate = %at, %error, "cannot finish changes of a repository, will try again");
+                unfinished.insert(at.clone());
             }
         }
-        Ok(())
+        unfinished
     })
     .await
+}
+
+fn finish(repository: &Repository) -> Result<(), FileError> {
+    if !is_here(&changing_packs(&repository.object_dir()))? {
+        return Ok(());
+    }
+    let at = repository.coordinate();
+    tracing::warn!(repo.coordinate = %at, "packs that have not all come, or left, are taken out");
+    take_out_noted(repository)
 }
 
 fn note(repository: &Repository, packs: &BTreeSet<PathBuf>) -> Result<(), FileError> {
@@ -126,6 +134,7 @@ mod tests {
     use super::*;
     use crate::repositories::Repositories;
     use crate::repositories::copy::share_objects;
+    use crate::repositories::error::RepositoryError;
     use crate::repositories::pack::IngestLimits;
     use crate::repositories::testing::World;
 
@@ -227,5 +236,26 @@ mod tests {
         assert_eq!(scene.world.quarantine_entries(), 0);
         remove_all(from, &BTreeSet::from(["pack-none".into()])).unwrap();
         assert!(Generation::of(from.path()).unwrap().is_some());
+    }
+
+    /// It could not be locked, nor could what was locked with it.
+    #[tokio::test]
+    async fn changes_that_cannot_be_finished_keep_only_their_repository_back() {
+        let scene = Scene::new().await;
+        let (from, into) = (&scene.from, &scene.into);
+        into.create().await.unwrap();
+        let note = changing_packs(&into.object_dir());
+        fs::create_dir_all(&note).unwrap();
+        let both: BTreeSet<Coordinate> = [from, into].map(|at| at.coordinate().clone()).into();
+
+        let locked = scene.all.lock(&both).await.unwrap();
+        assert!(locked.repository(from.coordinate()).is_ok());
+        let unfinished = locked.repository(into.coordinate());
+        assert!(matches!(unfinished.err(), Some(RepositoryError::Unfinished { .. })));
+        drop(locked);
+
+        fs::remove_dir(&note).unwrap();
+        let locked = scene.all.lock(&both).await.unwrap();
+        assert!(locked.repository(into.coordinate()).is_ok());
     }
 }

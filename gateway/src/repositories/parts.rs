@@ -119,9 +119,13 @@ impl PartsOf {
             in_background(move || object_dirs.iter().try_for_each(|dir| open_packs(dir)))
         };
         open_all().await?;
-        let checked = check_aside(&self.repository, &from, tips).await;
+        let mut checked = check_aside(&self.repository, &from, tips).await;
         if let Err(RepositoryError::Incomplete { .. }) = checked {
-            // What git could not read meanwhile, it calls missing.
+            // What git cannot read for a moment, it calls missing.
+            open_all().await?;
+            checked = check_aside(&self.repository, &from, tips).await;
+        }
+        if let Err(RepositoryError::Incomplete { .. }) = checked {
             open_all().await?;
             self.remove(state_id).await?;
         }
@@ -309,6 +313,23 @@ mod tests {
 
             assert_eq!(into.object_kinds(&[two]).await.unwrap().len(), 1);
         }
+    }
+
+    /// git calls missing what it cannot read for a moment.
+    #[tokio::test]
+    async fn parts_go_only_if_something_is_missing_twice() {
+        let world = World::whose_git_can_be_killed().await;
+        let (from, into) = (world.repository("from"), world.repository("into"));
+        let commits @ [_, two] = world.two_commits(&from).await;
+        let parts = PartsOf::of(&into);
+        keep(&parts, &from, two, &[]).await;
+        fs::remove_file(WholeWith::note_in(&parts.object_dir(&state_id('a')))).unwrap();
+        let failing = "echo 'fatal: bad object' >&2; exit 128";
+        world.fail_git("rev-list", &format!("[ -e $0.once ] || {{ : > $0.once; {failing}; }}"));
+
+        parts.move_in(&state_id('a'), &commits.into()).await.unwrap();
+
+        assert_eq!(into.object_kinds(&commits).await.unwrap().len(), 2);
     }
 
     #[tokio::test]

@@ -231,6 +231,8 @@ fn is_fault_of_ours(message: &str) -> bool {
 /// git's messages about packs that it cannot use (git `packfile.c`, `object-file.c`).
 const UNREADABLE: &[&str] = &[
     "cannot be accessed",
+    "check .git/objects/info/alternates",
+    "unable to normalize alternate object path",
     "unable to open object pack directory",
     "does not match index",
     "corrupt",
@@ -414,9 +416,8 @@ pub(super) fn object_dirs_aside(repository: &Repository) -> Result<Vec<PathBuf>,
 fn directories_in(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut directories = Vec::new();
     for name in names(dir)? {
-        let path = dir.join(name);
-        let found = if_found(fs::metadata(&path)).map_err(failed("look at", &path))?;
-        if found.is_some_and(|found| found.is_dir()) {
+        let path = dir.join(&name);
+        if name != COORDINATE_FILE && is_dir_here(&path)? {
             directories.push(path);
         }
     }
