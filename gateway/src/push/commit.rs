@@ -65,6 +65,8 @@ pub(super) async fn commit(
         pull_request_ids,
         ..FactsScope::default()
     };
+    // Before anything is decided by what it holds.
+    let repository = locked.repository(coordinate)?;
     let loads = &reconciler.large_loads;
     let mut loaded = loads.load(&locked, scope, &loads.of_pushes).await?;
     let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
@@ -73,7 +75,6 @@ pub(super) async fn commit(
     judge_tips(repositories, coordinate, &mut decision, received.as_ref()).await?;
     let mut leased = Vec::new();
     if decision.acts() {
-        let repository = locked.repository(coordinate)?;
         move_objects(
             reconciler,
             &repository,

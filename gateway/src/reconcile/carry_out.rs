@@ -44,16 +44,18 @@ pub(super) async fn change_repositories(
 }
 
 /// Makes repositories durable that a plan with releases leaves as they are: their last change may be that of a gateway
-/// that was killed, or of a disk that failed, before it was durable.
+/// that was killed, or of a disk that failed, before it was durable. Nothing is released that a broken one needs.
 pub(super) async fn sync_unchanged(
     locked: &LockedRepositories<'_>,
     plan: &Plan,
     aligned: &BTreeSet<Coordinate>,
+    broken: &BTreeSet<Coordinate>,
 ) -> Result<(), RepositoryError> {
     if plan.releases.is_empty() {
         return Ok(());
     }
-    for coordinate in locked.coordinates().difference(aligned) {
+    let unchanged = locked.coordinates().difference(aligned);
+    for coordinate in unchanged.filter(|coordinate| !broken.contains(*coordinate)) {
         locked.repository(coordinate)?.sync().await?;
     }
     Ok(())

@@ -189,7 +189,7 @@ impl Reconciler {
             tracing::error!(repo.coordinate = %coordinate, text);
         }
         let purgatory = &self.loader.purgatory;
-        sync_unchanged(locked, &plan, &aligned).await?;
+        sync_unchanged(locked, &plan, &aligned, &disk.broken).await?;
         // What fails of another repository is tried again when that is reconciled.
         let (broken, foreign): (BTreeSet<_>, BTreeSet<_>) =
             (disk.broken.into_iter()).partition(|coordinate| scope.coordinates.contains(coordinate));

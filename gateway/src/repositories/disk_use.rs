@@ -337,7 +337,7 @@ mod tests {
         write(&a.path().join("objects/pack/x.replaced"), 0);
         write(&b.path().join("objects/pack/y.pack"), 100);
         let staging = world.store.layout().staging(a.coordinate());
-        let [pack, same] = ["event", "other"].map(|event| staging.join(event).join("commit/pack/z.pack"));
+        let [pack, same] = ["e0", "e1"].map(|event| staging.join(event).join("c0/pack/z.pack"));
         write(&pack, 300);
         fs::create_dir_all(same.parent().unwrap()).unwrap();
         fs::hard_link(&pack, &same).unwrap();
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(check(&b, 100, None).await, "fits");
         assert_eq!(check(&b, 101, None).await, "owner");
         // One address closed a repository to all others.
-        fs::write(staging.join("event/commit/pushed-by"), "00a1\n").unwrap();
+        fs::write(staging.join("e0/c0/pushed-by"), "00a1\n").unwrap();
         let (has_most, other) = (Some(SourceTag(0xa1)), Some(SourceTag(0xa2)));
         assert_eq!(check(&a, 1, has_most).await, "address");
         assert_eq!(check(&a, 50, other).await, "fits");

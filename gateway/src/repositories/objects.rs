@@ -5,6 +5,7 @@
 //! they do not find is looked for once more, by its file and in the index of each pack.
 
 use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::DirEntry;
@@ -25,6 +26,7 @@ use shared::git::Oid;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::entries_if_any;
 use crate::repositories::layout::failed;
+use crate::repositories::layout::if_found;
 use crate::repositories::layout::in_background;
 use crate::repositories::layout::is_dir_here;
 use crate::repositories::layout::is_here;
@@ -69,7 +71,8 @@ pub(super) fn kinds_in(object_dirs: &[PathBuf], oids: &[Oid]) -> Result<BTreeMap
 /// Object directories opened for one operation of one thread. What it may cost is bounded for each object, and for all
 /// of them together: few bytes of a push can be thousands of objects that each take much to rebuild.
 pub(crate) struct Objects {
-    stores: Vec<gix::odb::Handle>,
+    /// Opened again where they did not find what is there.
+    stores: RefCell<Vec<gix::odb::Handle>>,
     /// The directories of the stores.
     object_dirs: Vec<PathBuf>,
     /// The indexes of all packs, opened when an object is not found.
@@ -89,7 +92,7 @@ impl Objects {
             }
         }
         Ok(Self {
-            stores: open_stores(&here)?,
+            stores: RefCell::new(open_stores(&here)?),
             object_dirs: here,
             indexes: OnceCell::new(),
             ends_at: thread_cpu_time().saturating_add(cpu_max),
@@ -189,7 +192,7 @@ impl Objects {
         }
     }
 
-    /// Reads an object. `None`: it does not exist, or the base of its delta is too large.
+    /// Reads an object that was found. `None`: the base of its delta is too large.
     fn rebuild<T>(
         &self,
         oid: Oid,
@@ -197,7 +200,7 @@ impl Objects {
     ) -> Result<Option<T>, ReadError> {
         let id = gix::ObjectId::Sha1(*oid.as_bytes());
         let mut buffer = Vec::new();
-        for store in &self.stores {
+        for store in self.stores.borrow().iter() {
             match gix::objs::Find::try_find(store, &id, &mut buffer) {
                 Ok(Some(object)) => return parse(&object).map(Some),
                 Ok(None) => {}
@@ -205,29 +208,29 @@ impl Objects {
                 Err(error) => return Err(unreadable(oid)(error)),
             }
         }
-        Ok(None)
+        Err(unreadable(oid)("it was there just now"))
     }
 
     fn find(&self, oid: Oid) -> Result<Option<ObjectHeader>, ReadError> {
-        let found = header_in(&self.stores, oid)?;
+        let found = header_in(&self.stores.borrow(), oid)?;
         if found.is_some() {
             return Ok(found);
         }
-        let Some(place) = self.place_of(oid)? else {
+        let Some(path) = self.path_of(oid)? else {
             return Ok(None);
         };
-        // It has come meanwhile, or could not be read for a moment.
-        match header_in(&open_stores(&self.object_dirs)?, oid)? {
-            None => Err(ReadError::Object {
-                oid,
-                reason: format!("it is in {}, which could not be read", place.display()),
-            }),
+        // The object came meanwhile, or could not be read for a moment.
+        let stores = open_stores(&self.object_dirs)?;
+        let found = header_in(&stores, oid)?;
+        self.stores.replace(stores);
+        match found {
+            None => Err(unreadable(oid)(format!("{} cannot be read", path.display()))),
             found => Ok(found),
         }
     }
 
     /// Returns the file or the index of a pack that has an object.
-    fn place_of(&self, oid: Oid) -> Result<Option<PathBuf>, ReadError> {
+    fn path_of(&self, oid: Oid) -> Result<Option<PathBuf>, ReadError> {
         let indexes = match self.indexes.get() {
             Some(indexes) => indexes,
             None => {
@@ -309,16 +312,16 @@ pub(super) fn open_packs(object_dir: &Path) -> Result<(), ReadError> {
 /// Opens the index of every pack in a directory, replaced ones too.
 fn open_indexes(pack_dir: &Path, opened: &mut Vec<PackIndex>) -> Result<(), ReadError> {
     for path in entries_if_any(pack_dir)?.iter().map(DirEntry::path) {
-        // One without its pack is nobody's.
+        // git ignores an index without its pack.
         if path.extension() != Some(OsStr::new("idx")) || !is_here(&path.with_extension("pack"))? {
             continue;
         }
-        match PackIndex::at(&path, gix::hash::Kind::Sha1) {
-            Ok(index) => opened.push(index),
-            // Maintenance has removed it just now: another one has its objects.
-            Err(_) if !is_here(&path)? => {}
-            Err(_) => return Err(ReadError::Malformed { path }),
+        // If maintenance has removed it just now, another one has its objects.
+        if if_found(File::open(&path)).map_err(failed("open", &path))?.is_none() {
+            continue;
         }
+        let index = PackIndex::at(&path, gix::hash::Kind::Sha1);
+        opened.push(index.map_err(|_| ReadError::Malformed { path })?);
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) struct IngestLimits {
     pub(crate) duration_max: Duration,
     /// Longest wait for the next bytes of the pusher.
     pub(crate) stall_max: Duration,
-    /// Of `nice(1)`, for each git that checks it: more for what one address has checked at the same time.
+    /// Of `nice(1)`, for each git process that checks it: higher for each further pack of the same address.
     pub(crate) niceness: i32,
 }
 

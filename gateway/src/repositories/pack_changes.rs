@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use shared::nip34::Coordinate;
 
+use crate::logged::logged;
 use crate::repositories::generation::Generation;
 use crate::repositories::layout::FileError;
 use crate::repositories::layout::failed;
@@ -61,8 +62,8 @@ pub(super) fn remove_all(repository: &Repository, packs: &BTreeSet<PathBuf>) -> 
     take_out_noted(repository)
 }
 
-/// Finishes interrupted changes in these locked repositories, before their content is used for a decision. Returns
-/// those of which that failed: their objects may be incomplete.
+/// Finishes interrupted changes in these locked repositories, before their content is used for a decision. Returns the
+/// repositories where that failed: their objects may be incomplete.
 pub(super) async fn finish_changes(
     store: &RepositoryStore,
     coordinates: &BTreeSet<Coordinate>,
@@ -73,7 +74,7 @@ pub(super) async fn finish_changes(
         for repository in &repositories {
             if let Err(error) = finish(repository) {
                 let at = repository.coordinate();
-                tracing::error!(repo.coordinate = %at, %error, "cannot finish changes of a repository, will try again");
+                tracing::error!(repo.coordinate = %at, error = logged(&error), "cannot finish changes of a repository, will try again");
                 unfinished.insert(at.clone());
             }
         }

@@ -191,7 +191,7 @@ impl RefReading {
     /// Reads every loose ref below `dir`, whose name is `prefix`. What vanishes meanwhile is packed or deleted.
     fn walk(&mut self, dir: &Path, prefix: &str) -> Result<(), ReadError> {
         self.stamps.push(Stamp::of(dir));
-        // These are directories for ever, or cannot be read.
+        // No ref stands in the place of these.
         let read = match FIXED_DIRS.contains(&prefix) {
             true => if_found(fs::read_dir(dir)),
             false => unless_vanished(fs::read_dir(dir)),
@@ -286,7 +286,7 @@ fn parse_head(content: &str) -> Option<Head> {
     }
 }
 
-/// Reads a file of one line; `None` if there is no such file, which `if_here` says of a reading.
+/// Reads a file of one line; `None` if `if_here` takes the outcome for that of a file that is not there.
 fn read_small(
     path: &Path,
     if_here: fn(io::Result<usize>) -> io::Result<Option<usize>>,

@@ -417,7 +417,9 @@ fn directories_in(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut directories = Vec::new();
     for name in names(dir)? {
         let path = dir.join(&name);
-        if name != COORDINATE_FILE && is_dir_here(&path)? {
+        // They are called by ids; any other file is not ours.
+        let is_id = name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_id && is_dir_here(&path)? {
             directories.push(path);
         }
     }
