@@ -84,8 +84,7 @@ impl Inspector {
         if self.unreconciled.contains(coordinate) {
             broken.push("no gateway has reconciled it: does one run, and does the relay answer?".to_owned());
         }
-        let is_absent = matches!(self.repositories.at(coordinate).exists().await, Ok(false));
-        if !refs_only && !is_absent {
+        if !refs_only && self.repositories.at(coordinate).may_exist().await {
             let missing = self.repositories.missing_objects(coordinate).await;
             broken.extend(missing.unwrap_or_else(|error| vec![causes(&error)]));
         }

@@ -174,9 +174,9 @@ async fn deleted(reconciler: &Reconciler, request: &Event) -> BTreeSet<Coordinat
     });
     let mut absent = BTreeSet::new();
     for coordinate in identifiers.into_iter().map(|identifier| of(request, identifier)) {
-        match reconciler.repositories.at(&coordinate).exists().await {
-            Ok(false) => absent.insert(coordinate),
-            Ok(true) | Err(_) => found.insert(coordinate),
+        match reconciler.repositories.at(&coordinate).may_exist().await {
+            true => found.insert(coordinate),
+            false => absent.insert(coordinate),
         };
     }
     if absent.is_empty() {

@@ -212,7 +212,7 @@ impl Reader {
     async fn facts(&self, coordinate: &Coordinate, askers: &Askers, size: &mut LoadSize) -> Result<Facts, FactsError> {
         let scope = FactsScope::of(coordinate);
         let facts = self.load_facts(&scope, askers, size);
-        if matches!(self.repositories.at(coordinate).exists().await, Ok(false)) {
+        if !self.repositories.at(coordinate).may_exist().await {
             return facts.await;
         }
         let facts = tokio::time::timeout(FACTS_WAIT, facts).await;
@@ -239,9 +239,7 @@ impl Reader {
     /// Loads facts in a place for loads of this size, unless they take more.
     async fn load_in(&self, size: LoadSize, scope: &FactsScope, askers: &Askers) -> Result<Facts, FactsError> {
         let is_on_disk = match scope.coordinates.first() {
-            Some(coordinate) if size == LoadSize::Large => {
-                !matches!(self.repositories.at(coordinate).exists().await, Ok(false))
-            }
+            Some(coordinate) if size == LoadSize::Large => self.repositories.at(coordinate).may_exist().await,
             _ => false,
         };
         let place = askers.place(self.places.of(size, is_on_disk));

@@ -286,7 +286,7 @@ fn parse_head(content: &str) -> Option<Head> {
     }
 }
 
-/// Reads a file of one line; `None` if `if_here` takes the outcome for that of a file that is not there.
+/// Reads a file of one line; `None` if there is none. `if_here` decides which failures mean that.
 fn read_small(
     path: &Path,
     if_here: fn(io::Result<usize>) -> io::Result<Option<usize>>,

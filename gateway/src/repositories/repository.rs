@@ -142,6 +142,11 @@ impl Repository {
         in_background(move || is_repository(&path)).await
     }
 
+    /// Whether it is on disk, or cannot be looked for.
+    pub(crate) async fn may_exist(&self) -> bool {
+        self.exists().await.unwrap_or(true)
+    }
+
     /// Whether it has lock files or temporary packs: left by a killed git, or in use by the holder of the lock.
     pub(crate) async fn has_leftovers(&self) -> bool {
         let path = self.path.clone();
