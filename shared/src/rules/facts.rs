@@ -376,10 +376,7 @@ impl Facts {
         // Marked instead of sorted: hundreds of maintainers may have a repository and a state each.
         let mut is_authorised = vec![false; self.states.len()];
         authorised.for_each(|place| is_authorised[place] = true);
-        let places = is_authorised.into_iter().enumerate();
-        places
-            .filter_map(|(place, is_authorised)| is_authorised.then_some(place))
-            .collect()
+        marked(&is_authorised)
     }
 
     /// Returns the state that governs a repository: the newest authorised one that counts as served. Its refs are the
@@ -447,14 +444,16 @@ impl Facts {
 
     /// Returns the positions, in order, of the hosted repositories to which a PR is offered. Resolves the maintainers
     /// of all repositories: for decisions about all of them.
-    pub(super) fn offered_to(&self, pull_request: &PullRequest) -> BTreeSet<RepositoryIndex> {
-        let places = |offered: &Coordinate| {
+    pub(super) fn offered_to(&self, pull_request: &PullRequest) -> Vec<RepositoryIndex> {
+        let mut is_offered = vec![false; self.index.hosted.len()];
+        for offered in &pull_request.coordinates {
             let namesakes = self.namesakes_of(&offered.identifier);
             let by_maintainers = namesakes.map_or(&[][..], |namesakes| namesakes.all_confirming(&offered.owner));
             let own = self.index.hosted.binary_search(offered).ok();
-            by_maintainers.iter().copied().chain(own)
-        };
-        pull_request.coordinates.iter().flat_map(places).collect()
+            let places = by_maintainers.iter().copied().chain(own);
+            places.for_each(|place| is_offered[place] = true);
+        }
+        marked(&is_offered)
     }
 
     /// Returns the objects whose presence decides: those that states and PRs name.
@@ -486,6 +485,13 @@ impl Facts {
         let place = self.index.pull_requests.get(event_id)?;
         Some(&self.pull_requests[*place])
     }
+}
+
+fn marked(marks: &[bool]) -> Vec<usize> {
+    let places = marks.iter().enumerate();
+    places
+        .filter_map(|(place, is_marked)| is_marked.then_some(place))
+        .collect()
 }
 
 fn known<T>(parsed: Result<T, Defect>, status: EventStatus) -> Option<Known<T>> {

@@ -190,6 +190,8 @@ struct Walk<'l> {
     /// In the order in which they were found, the nearest first.
     confirmed: Vec<usize>,
     invited: Vec<usize>,
+    /// Keys that are about to be confirmed.
+    confirming: Vec<usize>,
     steps: usize,
 }
 
@@ -211,8 +213,9 @@ impl<'l> Walk<'l> {
             mode,
             is_confirmed: vec![false; listings.roles.len()],
             is_invited: vec![false; listings.roles.len()],
-            confirmed: Vec::new(),
+            confirmed: Vec::with_capacity(MEMBERS_MAX.min(listings.roles.len())),
             invited: Vec::new(),
+            confirming: Vec::new(),
             steps: 0,
         }
     }
@@ -234,8 +237,11 @@ impl<'l> Walk<'l> {
                 self.follow(roles, *key);
             }
         }
+        // By the marks, they are in order.
+        let keys = 0..self.is_confirmed.len();
+        self.confirmed.clear();
+        self.confirmed.extend(keys.filter(|key| self.is_confirmed[*key]));
         self.invited.retain(|key| !self.is_confirmed[*key]);
-        self.confirmed.sort_unstable();
         self.invited.sort_unstable();
         Members {
             confirmed: self.confirmed,
@@ -285,8 +291,8 @@ impl<'l> Walk<'l> {
 
     /// Confirms a key, and with it every key that was invited before and lists it back.
     fn confirm(&mut self, key: usize) {
-        let mut open = vec![key];
-        while let Some(key) = open.pop() {
+        self.confirming.push(key);
+        while let Some(key) = self.confirming.pop() {
             if self.is_confirmed[key] || self.confirmed.len() == MEMBERS_MAX {
                 continue;
             }
@@ -298,7 +304,7 @@ impl<'l> Walk<'l> {
                 let is_active = roles.is_some_and(|roles| roles.author_active);
                 is_active && self.listings.lists(**invited, key)
             };
-            open.extend(self.invited.iter().rev().filter(answers));
+            self.confirming.extend(self.invited.iter().rev().filter(answers));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use tests::load::decision_time::Attack;
 use tests::load::decision_time::DECISION_MAX;
+use tests::load::decision_time::Newer;
 use tests::load::decision_time::measure;
 
 #[tokio::main]
@@ -16,9 +17,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let counts = Some(counts?).filter(|counts| !counts.is_empty());
     let mut is_within = true;
     for count in counts.unwrap_or_else(|| vec![0, 300, 2000]) {
-        for attack in Attack::ALL {
-            writeln!(std::io::stdout(), "{count} announcements, {attack}")?;
-            for time in measure(attack, count).await {
+        let each = Attack::ALL
+            .into_iter()
+            .flat_map(|attack| Newer::ALL.map(|newer| (attack, newer)));
+        for (attack, newer) in each {
+            writeln!(std::io::stdout(), "{count} announcements, {attack}; {newer}")?;
+            for time in measure(attack, newer, count).await {
                 let is_long = time.decision > DECISION_MAX;
                 is_within &= !is_long;
                 writeln!(

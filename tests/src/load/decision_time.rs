@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -98,6 +99,36 @@ impl fmt::Display for Attack {
 /// As many keys as one announcement may list.
 const LISTED_MAX: usize = 200;
 
+/// Which of the attacker's states are newer.
+#[derive(Debug, Clone, Copy)]
+pub enum Newer {
+    /// The held ones: each may be the next one of each repository.
+    Held,
+    /// The served ones, which govern: each held one is overtaken in each repository.
+    Served,
+}
+
+impl Newer {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Held, Self::Served];
+
+    fn of_served(self) -> u64 {
+        match self {
+            Self::Held => 1,
+            Self::Served => 3,
+        }
+    }
+}
+
+impl fmt::Display for Newer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held => "newer states are held",
+            Self::Served => "newer states are served",
+        })
+    }
+}
+
 /// What one decision took, the least of some runs, each on facts that were loaded anew.
 #[derive(Debug)]
 pub struct DecisionTime {
@@ -120,8 +151,8 @@ const LOOKED_AT_TOGETHER: usize = 8;
 ///
 /// # Panics
 /// An event of this benchmark is malformed, or the relay does not take it.
-pub async fn measure(attack: Attack, count: usize) -> Vec<DecisionTime> {
-    let siege = Siege::new(attack, count);
+pub async fn measure(attack: Attack, newer: Newer, count: usize) -> Vec<DecisionTime> {
+    let siege = Siege::new(attack, newer, count);
     let bench = Bench::start(&siege).await;
     let mut times = Vec::new();
     let attackers = [siege.attacking.first(), siege.attacking.get(count / 2)];
@@ -178,12 +209,12 @@ struct Published {
     coordinate: Coordinate,
     announcement: Event,
     state: Event,
-    next_state: Event,
+    held_state: Event,
     pull_request: Event,
 }
 
 impl Published {
-    fn new(keys: &Keys, listed: &[&str], offered: &[String]) -> Self {
+    fn new(keys: &Keys, newer: Newer, listed: &[&str], offered: &[String]) -> Self {
         let announcement = announce(keys, listed, 1);
         Self {
             coordinate: Coordinate {
@@ -191,8 +222,8 @@ impl Published {
                 identifier: identifier(),
             },
             announcement,
-            state: declare(keys, 1),
-            next_state: declare(keys, 2),
+            state: declare(keys, newer.of_served()),
+            held_state: declare(keys, 2),
             pull_request: offer(keys, offered),
         }
     }
@@ -205,7 +236,7 @@ struct Siege {
 }
 
 impl Siege {
-    fn new(attack: Attack, count: usize) -> Self {
+    fn new(attack: Attack, newer: Newer, count: usize) -> Self {
         let victim = Keys::generate();
         let address = |keys: &Keys| format!("30617:{}:{IDENTIFIER}", keys.public_key().to_hex());
         let keys: Vec<Keys> = (0..count).map(|_| Keys::generate()).collect();
@@ -218,11 +249,11 @@ impl Siege {
             }
             let next = (0..15.min(count)).map(|next| address(&keys[(number + next) % count]));
             let offered: Vec<String> = next.chain([address(&victim)]).collect();
-            Published::new(own, &listed, &offered)
+            Published::new(own, newer, &listed, &offered)
         });
         Self {
             attacking: attacking.collect(),
-            victim: Published::new(&victim, &[], &[address(&victim)]),
+            victim: Published::new(&victim, newer, &[], &[address(&victim)]),
         }
     }
 }
@@ -267,7 +298,7 @@ impl Bench {
             } else {
                 hold(&loader.purgatory, &own.announcement).await;
             }
-            for event in [&own.next_state, &own.pull_request] {
+            for event in [&own.held_state, &own.pull_request] {
                 hold(&loader.purgatory, event).await;
             }
         }
@@ -332,7 +363,10 @@ fn push(coordinate: &Coordinate, facts: &Facts) {
     black_box(decide_push(facts, target, &[command], Atomicity::PerRef));
 }
 
-const RUNS: usize = 3;
+const RUNS: usize = 5;
+
+/// One for all events: which of them are newer decides what a decision takes.
+static STARTED: LazyLock<u64> = LazyLock::new(|| now() - 10);
 
 const SETTINGS: PlanSettings = PlanSettings {
     sleep_secs: 1,
@@ -387,7 +421,7 @@ fn sign(keys: &Keys, kind: u16, created_at: u64, tags: &[&[&str]]) -> Event {
     let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).expect("a tag"));
     EventBuilder::new(Kind::from_u16(kind), "")
         .tags(tags)
-        .custom_created_at(Timestamp::from_secs(now() - 10 + created_at))
+        .custom_created_at(Timestamp::from_secs(*STARTED + created_at))
         .finalize(keys)
         .expect("signed")
 }

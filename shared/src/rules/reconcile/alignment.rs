@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use nostr::event::EventId;
 
@@ -21,6 +22,7 @@ use crate::rules::Disk;
 use crate::rules::EventStatus;
 use crate::rules::Facts;
 use crate::rules::Hosting;
+use crate::rules::Known;
 use crate::rules::OnDisk;
 use crate::rules::Parts;
 use crate::rules::namesakes::RepositoryIndex;
@@ -69,7 +71,7 @@ impl<'f> NextStates<'f> {
             facts,
             disk,
             objects: ObjectPlaces::of(facts, disk),
-            next: Vec::new(),
+            next: hosted.iter().map(|_| None).collect(),
             brought: vec![Vec::new(); facts.states.len()],
             broken: (0..hosted.len())
                 .filter(|at| disk.broken.contains(&hosted[*at]))
@@ -77,62 +79,68 @@ impl<'f> NextStates<'f> {
             newest: BTreeMap::new(),
             unread: unread_governing(facts),
         };
-        for at in 0..hosted.len() {
-            let next = (!next_states.is_broken_at(at))
-                .then(|| next_states.choose_one(at))
-                .flatten();
-            if let Some((
-                place,
-                NextState {
-                    state,
-                    sources: Some(_),
-                    ..
-                },
-            )) = &next
-            {
-                next_states.brought[*place].push(at);
-                let newest = next_states.newest.entry(state.home()).or_insert(state.revision);
-                *newest = state.revision.max(*newest);
-            }
-            next_states.next.push(next.map(|(_, next)| next));
+        let mut is_open: Vec<bool> = (0..hosted.len()).map(|at| !next_states.is_broken_at(at)).collect();
+        // The newest first.
+        for place in 0..facts.states.len() {
+            next_states.offer(place, &mut is_open);
         }
         next_states
     }
 
-    /// Chooses the newest held state whose objects are all here, else the one that governs the repository. Returns its
-    /// place too.
-    fn choose_one(&self, at: RepositoryIndex) -> Option<(StateIndex, NextState<'f>)> {
-        let coordinate = &self.facts.hosted()[at];
-        let is_announced = self.facts.hosting(coordinate) == Hosting::Announced;
-        for place in self.facts.contenders(coordinate) {
-            let known = &self.facts.states[place];
-            let is_candidate = known.status == EventStatus::Held;
-            let Ok(declared) = &known.item.declared else {
-                // No older one governs, either.
-                match is_candidate {
-                    true => continue,
-                    false => return None,
-                }
-            };
-            // An empty repository needs an announcement that readers know of; otherwise it would look like a missing
-            // one.
-            if is_candidate && declared.refs.is_empty() && !is_announced {
+    /// Offers a state to each open repository for which it is authoritative, and closes those that look no further.
+    fn offer(&mut self, place: StateIndex, is_open: &mut [bool]) {
+        let Known { item: state, status } = &self.facts.states[place];
+        if *status == EventStatus::Held && self.objects.lacks_some_everywhere(place, &state.revision.event_id) {
+            return;
+        }
+        for at in open_to(self.facts, state).iter().copied() {
+            if !is_open[at] {
                 continue;
             }
-            let sources = self.objects.sources(self.facts, at, place);
-            if sources.is_some() || !is_candidate {
-                let state = &known.item;
-                return Some((
-                    place,
-                    NextState {
-                        state,
-                        declared,
-                        sources,
-                    },
-                ));
+            let ControlFlow::Break(next) = self.consider(at, place) else {
+                continue;
+            };
+            is_open[at] = false;
+            if next.as_ref().is_some_and(|next| next.sources.is_some()) {
+                self.brought[place].push(at);
             }
+            self.next[at] = next;
         }
-        None
+        if !self.brought[place].is_empty() {
+            let newest = self.newest.entry(state.home()).or_insert(state.revision);
+            *newest = state.revision.max(*newest);
+        }
+    }
+
+    /// Whether a state is the next one of a repository that none of the newer ones is: a held one if its objects are
+    /// all here, and else the one that governs the repository. `Continue`: an older one may be.
+    fn consider(&self, at: RepositoryIndex, place: StateIndex) -> ControlFlow<Option<NextState<'f>>> {
+        let known = &self.facts.states[place];
+        let is_candidate = known.status == EventStatus::Held;
+        let Ok(declared) = &known.item.declared else {
+            // No older one governs, either.
+            return match is_candidate {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(None),
+            };
+        };
+        // An empty repository needs an announcement that readers know of; otherwise it would look like a missing one.
+        if is_candidate && declared.refs.is_empty() && !self.is_announced(at) {
+            return ControlFlow::Continue(());
+        }
+        let sources = self.objects.sources(self.facts, at, place);
+        if is_candidate && sources.is_none() {
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break(Some(NextState {
+            state: &known.item,
+            declared,
+            sources,
+        }))
+    }
+
+    fn is_announced(&self, at: RepositoryIndex) -> bool {
+        self.facts.hosting(&self.facts.hosted()[at]) == Hosting::Announced
     }
 
     fn next(&self, coordinate: &Coordinate) -> Option<&NextState<'f>> {
@@ -199,9 +207,13 @@ impl<'f> NextStates<'f> {
 
     /// Whether a repository has everything that a state declares, or another one has it that shares it.
     pub(super) fn has_all(&self, at: RepositoryIndex, state: StateIndex) -> bool {
+        // Hundreds of repositories are asked about hundreds of states.
+        if !self.objects.are_somewhere(state) || self.missing(at, state).is_some() {
+            return false;
+        }
         // Kept parts move in only with their state.
         let sources = self.objects.sources(self.facts, at, state);
-        self.missing(at, state).is_none() && sources.is_some_and(|sources| sources.parts.is_empty())
+        sources.is_some_and(|sources| sources.parts.is_empty())
     }
 
     /// Whether the kept parts of a state may still move into the repository.
@@ -227,9 +239,7 @@ impl<'f> NextStates<'f> {
     pub(super) fn missing(&self, at: RepositoryIndex, state: StateIndex) -> Option<String> {
         match &self.facts.states[state].item.declared {
             Err(defect) => Some(format!("nothing: it can never be fulfilled, {defect}")),
-            Ok(declared)
-                if declared.refs.is_empty() && self.facts.hosting(&self.facts.hosted()[at]) != Hosting::Announced =>
-            {
+            Ok(declared) if declared.refs.is_empty() && !self.is_announced(at) => {
                 Some("announcement not served".to_owned())
             }
             Ok(_) => match self.objects.lacking(self.facts, at, state) {
@@ -253,8 +263,10 @@ pub(super) fn open_to<'f>(facts: &'f Facts, state: &State) -> &'f [RepositoryInd
 struct ObjectPlaces<'f> {
     /// Which repositories have an object, in their order.
     repositories: BTreeMap<&'f Oid, Vec<(RepositoryIndex, ObjectKind)>>,
-    /// The kept parts of states.
-    parts: &'f BTreeMap<Coordinate, Parts>,
+    /// By repository: the kept parts of states.
+    parts: Vec<Option<&'f Parts>>,
+    /// The states of which any repository keeps parts.
+    in_parts: BTreeSet<&'f EventId>,
     /// By state: the declared objects that none of the repositories has for which it is authoritative. No repository is
     /// copied because a stranger declares its objects.
     nowhere: Vec<Result<BTreeSet<Oid>, Missing>>,
@@ -271,7 +283,8 @@ impl<'f> ObjectPlaces<'f> {
         }
         let mut places = Self {
             repositories,
-            parts: &disk.parts,
+            parts: facts.hosted().iter().map(|at| disk.parts.get(at)).collect(),
+            in_parts: disk.parts.values().flat_map(BTreeMap::keys).collect(),
             nowhere: Vec::new(),
         };
         let states = facts.states.iter().map(|known| &known.item);
@@ -292,6 +305,16 @@ impl<'f> ObjectPlaces<'f> {
         Ok(nowhere)
     }
 
+    /// Whether a state declares something that none of its repositories can get.
+    fn lacks_some_everywhere(&self, state: StateIndex, event_id: &EventId) -> bool {
+        !self.are_somewhere(state) && !self.in_parts.contains(event_id)
+    }
+
+    /// Whether everything that a state declares is in the repositories for which it is authoritative.
+    fn are_somewhere(&self, state: StateIndex) -> bool {
+        self.nowhere[state].as_ref().is_ok_and(BTreeSet::is_empty)
+    }
+
     /// Returns the first of these repositories that has an object.
     fn in_one_set(&self, oid: &Oid, of_one_set: &[RepositoryIndex]) -> Option<(RepositoryIndex, ObjectKind)> {
         let having = self.repositories.get(oid)?;
@@ -301,8 +324,7 @@ impl<'f> ObjectPlaces<'f> {
 
     /// Returns the kept parts of a state for a repository.
     fn parts(&self, facts: &Facts, at: RepositoryIndex, state: StateIndex) -> Option<&'f BTreeMap<Oid, ObjectKind>> {
-        let parts = self.parts.get(&facts.hosted()[at])?;
-        parts.get(&facts.states[state].item.revision.event_id)
+        self.parts[at]?.get(&facts.states[state].item.revision.event_id)
     }
 
     /// Returns the declared objects that a repository does not get.
