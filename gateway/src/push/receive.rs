@@ -365,6 +365,7 @@ const COMPRESSED_BYTES_MAX: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::net::IpAddr;
     use std::net::Ipv4Addr;
     use std::pin::Pin;
@@ -375,6 +376,14 @@ mod tests {
     use shared::git::PushCommand;
     use shared::git::RefUpdate;
     use shared::purgatory::Limits;
+    use shared::purgatory::Reading;
+    use shared::rules::Access;
+    use shared::rules::Atomicity;
+    use shared::rules::Covered;
+    use shared::rules::Facts;
+    use shared::rules::MaintainerMode;
+    use shared::rules::PushTarget;
+    use shared::rules::decide_push;
     use tokio::io::AsyncRead;
     use tokio::io::ReadBuf;
     use wire::command_list::CommandList;
@@ -428,26 +437,31 @@ mod tests {
         }
     }
 
+    fn receiver(world: &World, limits: IngestLimits, times: ReceiveTimes, checks: Slots) -> Receiver {
+        Receiver {
+            repositories: Repositories::new(world.store.clone(), limits),
+            purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1)),
+            lists: of_all_lists(),
+            incoming: Shares::new(ShareLimits {
+                claims_max: 1,
+                bytes_max: 1 << 20,
+            }),
+            times: Live::new(times),
+            received_bytes: Meter::default(),
+            checks,
+        }
+    }
+
     #[tokio::test]
     async fn a_pusher_that_stalls_or_breaks_off_holds_nothing() {
         let world = World::new().await;
         let brief = Duration::from_millis(50);
         let receive = async |limits: IngestLimits, least_rate, then| {
-            let receiver = Receiver {
-                repositories: Repositories::new(world.store.clone(), limits),
-                purgatory: Purgatory::in_memory(Limits::DEFAULT, Arc::new(|| 1)),
-                lists: of_all_lists(),
-                incoming: Shares::new(ShareLimits {
-                    claims_max: 1,
-                    bytes_max: 1 << 20,
-                }),
-                times: Live::new(ReceiveTimes {
-                    least_rate,
-                    check_wait: brief,
-                }),
-                received_bytes: Meter::default(),
-                checks: Slots::new(1),
+            let times = ReceiveTimes {
+                least_rate,
+                check_wait: brief,
             };
+            let receiver = receiver(&world, limits, times, Slots::new(1));
             let mut body = Body::plain(CutOff {
                 start: b"PACK\0\0\0\x02\0\0\0\x01",
                 then,
@@ -487,5 +501,47 @@ mod tests {
         assert!(matches!(slow, ReceiveError::TooSlow(_)), "{slow:?}");
         assert!(matches!(broken, ReceiveError::Body(BodyError::Broken(_))), "{broken:?}");
         assert_eq!(world.quarantine_entries(), 0);
+    }
+
+    /// What one address has checked at the same time shares the processor, and others wait no longer.
+    #[tokio::test]
+    async fn further_packs_of_one_address_are_checked_more_nicely() {
+        let world = World::whose_git_can_be_killed().await;
+        let pusher = world.repository("pusher");
+        let [one, _] = world.two_commits(&pusher).await;
+        let to_stdout = ["pack-objects", "--revs", "--stdout", "--quiet"];
+        let pack = world.git(&pusher, &to_stdout, format!("{one}\n").as_bytes()).await;
+        let times = ReceiveTimes {
+            least_rate: LeastRate::DEFAULT,
+            check_wait: Duration::from_secs(20),
+        };
+        let limits = IngestLimits {
+            duration_max: Duration::from_secs(20),
+            ..IngestLimits::default()
+        };
+        let receiver = receiver(&world, limits, times, Slots::new(8));
+        let request = request();
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            others.push(receiver.checks.acquire(request.pusher).await);
+        }
+        world.fail_git("index-pack", "until test $(nice) -ge 15; do sleep 0.01; done");
+
+        let mut body = Body::plain(Cursor::new(Vec::new()));
+        let arrived = receiver.receive(&request, pack, &mut body).await.unwrap();
+        let checked = receiver.check(&request, arrived, &nothing_is_allowed(&request)).await;
+
+        assert!(checked.is_ok(), "{:?}", checked.err());
+    }
+
+    fn nothing_is_allowed(request: &PushRequest) -> PushDecision {
+        let (service, access) = ("svc".parse().unwrap(), Arc::new(Access::default()));
+        let (mode, covered, reading) = (MaintainerMode::default(), Covered::default(), Reading::default());
+        let facts = Facts::assemble(service, mode, access, covered, reading, Vec::new());
+        let target = PushTarget {
+            coordinate: &request.coordinate,
+            refs: &BTreeMap::new(),
+        };
+        decide_push(&facts, target, &request.list.commands, Atomicity::PerRef)
     }
 }

@@ -110,3 +110,48 @@ async fn clear_note(locked: &LockedRepositories<'_>, coordinate: &Coordinate) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use nostr::event::EventBuilder;
+    use nostr::event::FinalizeEvent;
+    use nostr::event::Kind;
+    use nostr::key::Keys;
+    use shared::purgatory::Release;
+
+    use super::*;
+    use crate::repositories::Repositories;
+    use crate::repositories::pack::IngestLimits;
+    use crate::repositories::testing::World;
+
+    #[tokio::test]
+    async fn what_does_not_need_a_broken_repository_is_released_all_the_same() {
+        let world = World::new().await;
+        let [broken, whole] = ["broken", "whole"].map(|name| world.repository(name));
+        for repository in [&broken, &whole] {
+            world.two_commits(repository).await;
+        }
+        // In the place of a file: what was interrupted there cannot be finished.
+        std::fs::create_dir_all(broken.object_dir().join("info/changing-packs")).unwrap();
+        let coordinates = [&broken, &whole].map(|at| at.coordinate().clone()).into();
+        let all = Repositories::new(world.store.clone(), IngestLimits::default());
+        let locked = all.lock(&coordinates).await.unwrap();
+        let state = EventBuilder::new(Kind::from_u16(30618), "").finalize(&Keys::generate());
+        let mut plan = Plan::default();
+        plan.releases.push(Release {
+            event: state.unwrap(),
+            coordinates: [whole.coordinate().clone()].into(),
+            after: BTreeSet::new(),
+        });
+
+        let unread = BTreeSet::from([broken.coordinate().clone()]);
+        let synced = sync_unchanged(&locked, &plan, &BTreeSet::new(), &unread).await;
+
+        assert!(synced.is_ok(), "{synced:?}");
+        assert!(
+            sync_unchanged(&locked, &plan, &BTreeSet::new(), &BTreeSet::new())
+                .await
+                .is_err()
+        );
+    }
+}

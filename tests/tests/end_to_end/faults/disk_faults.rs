@@ -32,6 +32,7 @@ in_both_worlds!(
     an_old_backup_is_not_served_and_a_push_heals_it,
     refs_that_went_back_are_brought_forward_where_the_data_is_here,
     refs_that_cannot_be_set_are_set_as_soon_as_they_can,
+    a_push_is_refused_while_a_change_cannot_be_finished_and_taken_afterwards,
     a_git_that_is_killed_in_a_push_costs_that_push_at_most,
     a_git_that_is_killed_in_a_clone_costs_that_clone,
 );
@@ -228,6 +229,36 @@ async fn refs_that_cannot_be_set_are_set_as_soon_as_they_can(kind: Kind) {
     eventually("the state is served", async || nostr.serves(&state).await).await;
     took("from refs that can be set to the release", freed);
     assert_eq!(served.refs().await, main_at(&tip));
+}
+
+/// An earlier gateway was killed while it exchanged packs, and what it noted cannot be read.
+async fn a_push_is_refused_while_a_change_cannot_be_finished_and_taken_afterwards(kind: Kind) {
+    let world = World::start(kind, Options::default()).await;
+    let mut nostr = world.nostr().await;
+    let served = Served::new(&world, &mut nostr, "r").await;
+    let tip = served.git.commit("two").await;
+    let state = served.repository.state(now(), &[("refs/heads/main", &tip)]);
+    assert_eq!(nostr.send(&state).await, held());
+    let before = served.refs().await;
+    // In the place of a file.
+    let note = on_disk(&world, &served.repository).join("objects/info/changing-packs");
+    std::fs::create_dir_all(&note).unwrap();
+
+    let said = served.git.push(&served.url, &["main"]).await.expect_refused();
+
+    assert!(
+        said.contains("the repository cannot be read or changed right now"),
+        "{said}"
+    );
+    assert_eq!(served.refs().await, before);
+    assert!(!nostr.serves(&state).await);
+    std::fs::remove_dir(&note).unwrap();
+    eventually("a push is taken", async || {
+        served.git.push(&served.url, &["main"]).await.ok
+    })
+    .await;
+    assert_eq!(served.refs().await, main_at(&tip));
+    eventually("the state is served", async || nostr.serves(&state).await).await;
 }
 
 /// Kills the next run of a subcommand of git.
