@@ -319,6 +319,11 @@ impl Facts {
         }
     }
 
+    /// The same for the hosted repository at a position.
+    pub(super) fn hosting_at(&self, at: RepositoryIndex) -> Hosting {
+        self.index.hosting[at]
+    }
+
     fn find_hosting(&self, coordinate: &Coordinate) -> Hosting {
         match self.announcement(coordinate) {
             _ if !self.access.permits(coordinate) => Hosting::Absent,

@@ -187,7 +187,7 @@ struct Walk<'l> {
     mode: MaintainerMode,
     is_confirmed: Vec<bool>,
     is_invited: Vec<bool>,
-    /// In the order in which they were found, the nearest first.
+    /// In the order in which they were found, the nearest first, until the walk ends.
     confirmed: Vec<usize>,
     invited: Vec<usize>,
     /// Keys that are about to be confirmed.

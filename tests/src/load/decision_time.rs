@@ -20,6 +20,7 @@ use nostr::types::Timestamp;
 use relay::EventPolicy;
 use relay::RelayLimits;
 use relay::RelayServer;
+use shared::git::ObjectKind;
 use shared::git::Oid;
 use shared::git::PushCommand;
 use shared::git::RefName;
@@ -42,6 +43,7 @@ use shared::rules::Disk;
 use shared::rules::Facts;
 use shared::rules::GitEvent;
 use shared::rules::MaintainerMode;
+use shared::rules::OnDisk;
 use shared::rules::PlanSettings;
 use shared::rules::PullRequestLimits;
 use shared::rules::PushTarget;
@@ -99,10 +101,10 @@ impl fmt::Display for Attack {
 /// As many keys as one announcement may list.
 const LISTED_MAX: usize = 200;
 
-/// Which of the attacker's states are newer.
+/// Which states are newer.
 #[derive(Debug, Clone, Copy)]
 pub enum Newer {
-    /// The held ones: each may be the next one of each repository.
+    /// The held ones: each is the next one of its repositories if all that it declares is on disk.
     Held,
     /// The served ones, which govern: each held one is overtaken in each repository.
     Served,
@@ -189,20 +191,47 @@ pub async fn measure(attack: Attack, newer: Newer, count: usize) -> Vec<Decision
 }
 
 /// Decides something about the repository that these events are of.
-type Decide = fn(&Published, &Facts);
+type Decide = fn(&Published, &Known);
 
 const DECISIONS: &[(&str, Decide)] = &[
-    ("an announcement arrives", |own, facts| admit(&own.announcement, facts)),
-    ("a state arrives", |own, facts| admit(&own.state, facts)),
-    ("a PR arrives", |own, facts| admit(&own.pull_request, facts)),
-    ("a push", |own, facts| push(&own.coordinate, facts)),
-    ("what governs it", |own, facts| {
-        black_box(facts.governing_state(&own.coordinate).is_some());
+    ("an announcement arrives", |own, known| {
+        admit(&own.announcement, &known.facts);
     }),
-    ("a reconcile", |_, facts| {
-        black_box(plan(facts, &Disk::default(), &SETTINGS).releases.len());
+    ("a state arrives", |own, known| admit(&own.state, &known.facts)),
+    ("a PR arrives", |own, known| admit(&own.pull_request, &known.facts)),
+    ("a push", |own, known| push(&own.coordinate, &known.facts)),
+    ("what governs it", |own, known| {
+        black_box(known.facts.governing_state(&own.coordinate).is_some());
+    }),
+    ("a reconcile", |_, known| {
+        black_box(plan(&known.facts, &Disk::default(), &SETTINGS).releases.len());
+    }),
+    ("a reconcile with all objects", |_, known| {
+        black_box(plan(&known.facts, &known.disk, &SETTINGS).releases.len());
     }),
 ];
+
+/// What a decision is made of.
+struct Known {
+    facts: Facts,
+    /// Each repository has all objects, and no refs yet.
+    disk: Disk,
+}
+
+impl Known {
+    fn new(facts: Facts) -> Self {
+        let on_disk = OnDisk {
+            objects: [(oid(), ObjectKind::Commit)].into(),
+            ..OnDisk::default()
+        };
+        let hosted = facts.hosted().iter().cloned();
+        let disk = Disk {
+            repositories: hosted.map(|at| (at, on_disk.clone())).collect(),
+            ..Disk::default()
+        };
+        Self { facts, disk }
+    }
+}
 
 /// What somebody publishes about one repository.
 struct Published {
@@ -223,7 +252,7 @@ impl Published {
             },
             announcement,
             state: declare(keys, newer.of_served()),
-            held_state: declare(keys, 2),
+            held_state: declare_in_one_of_three_ways(keys, 2),
             pull_request: offer(keys, offered),
         }
     }
@@ -316,8 +345,9 @@ impl Bench {
             let started = Instant::now();
             let (facts, _) = self.loader.load(scope).await.expect("facts");
             let load = started.elapsed();
+            let known = Known::new(facts);
             let started = Instant::now();
-            decide(own, &facts);
+            decide(own, &known);
             least = (least.0.min(started.elapsed()), least.1.min(load));
         }
         least
@@ -406,6 +436,18 @@ fn declare(keys: &Keys, created_at: u64) -> Event {
         created_at,
         &[&["d", IDENTIFIER], &["refs/heads/main", &oid]],
     )
+}
+
+/// Declares a commit, or a part of its id, which can never be fulfilled, or nothing.
+fn declare_in_one_of_three_ways(keys: &Keys, created_at: u64) -> Event {
+    let oid = oid().to_string();
+    let tags: [&[&[&str]]; 3] = [
+        &[&["d", IDENTIFIER], &["refs/heads/main", &oid]],
+        &[&["d", IDENTIFIER], &["refs/heads/main", &oid[..8]]],
+        &[&["d", IDENTIFIER]],
+    ];
+    let way = usize::from(keys.public_key().to_bytes()[0]) % tags.len();
+    sign(keys, nip34::STATE, created_at, tags[way])
 }
 
 fn offer(keys: &Keys, offered: &[String]) -> Event {

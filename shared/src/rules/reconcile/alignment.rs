@@ -79,28 +79,29 @@ impl<'f> NextStates<'f> {
             newest: BTreeMap::new(),
             unread: unread_governing(facts),
         };
-        let mut is_open: Vec<bool> = (0..hosted.len()).map(|at| !next_states.is_broken_at(at)).collect();
+        let mut is_undecided: Vec<bool> = (0..hosted.len()).map(|at| !next_states.is_broken_at(at)).collect();
         // The newest first.
         for place in 0..facts.states.len() {
-            next_states.offer(place, &mut is_open);
+            next_states.offer(place, &mut is_undecided);
         }
         next_states
     }
 
-    /// Offers a state to each open repository for which it is authoritative, and closes those that look no further.
-    fn offer(&mut self, place: StateIndex, is_open: &mut [bool]) {
+    /// Offers a state to each undecided repository for which it is authoritative, and decides those that look no
+    /// further.
+    fn offer(&mut self, place: StateIndex, is_undecided: &mut [bool]) {
         let Known { item: state, status } = &self.facts.states[place];
-        if *status == EventStatus::Held && self.objects.lacks_some_everywhere(place, &state.revision.event_id) {
+        if *status == EventStatus::Held && self.objects.are_complete_nowhere(place, &state.revision.event_id) {
             return;
         }
         for at in open_to(self.facts, state).iter().copied() {
-            if !is_open[at] {
+            if !is_undecided[at] {
                 continue;
             }
             let ControlFlow::Break(next) = self.consider(at, place) else {
                 continue;
             };
-            is_open[at] = false;
+            is_undecided[at] = false;
             if next.as_ref().is_some_and(|next| next.sources.is_some()) {
                 self.brought[place].push(at);
             }
@@ -112,8 +113,9 @@ impl<'f> NextStates<'f> {
         }
     }
 
-    /// Whether a state is the next one of a repository that none of the newer ones is: a held one if its objects are
-    /// all here, and else the one that governs the repository. `Continue`: an older one may be.
+    /// Considers a state for a repository for which no newer one was chosen: a held one is its next state if its objects
+    /// are all here, and the one that governs it in any case. `Break(None)`: it has none; `Continue`: an older one may
+    /// be it.
     fn consider(&self, at: RepositoryIndex, place: StateIndex) -> ControlFlow<Option<NextState<'f>>> {
         let known = &self.facts.states[place];
         let is_candidate = known.status == EventStatus::Held;
@@ -140,7 +142,7 @@ impl<'f> NextStates<'f> {
     }
 
     fn is_announced(&self, at: RepositoryIndex) -> bool {
-        self.facts.hosting(&self.facts.hosted()[at]) == Hosting::Announced
+        self.facts.hosting_at(at) == Hosting::Announced
     }
 
     fn next(&self, coordinate: &Coordinate) -> Option<&NextState<'f>> {
@@ -205,15 +207,22 @@ impl<'f> NextStates<'f> {
         self.newest.get(&state.home()).copied()
     }
 
-    /// Whether a repository has everything that a state declares, or another one has it that shares it.
+    /// Whether a repository has everything that a state declares, or another one has it that shares it. The state is
+    /// authoritative for it.
     pub(super) fn has_all(&self, at: RepositoryIndex, state: StateIndex) -> bool {
-        // Hundreds of repositories are asked about hundreds of states.
-        if !self.objects.are_somewhere(state) || self.missing(at, state).is_some() {
-            return false;
+        // Hundreds of repositories are asked about hundreds of states: in no words, and by the state first.
+        match &self.facts.states[state].item.declared {
+            Err(_) => false,
+            Ok(declared) if declared.refs.is_empty() => self.is_announced(at),
+            // What is in no repository can be among kept parts only, and they move in only with their state.
+            Ok(_) => {
+                let sources = self
+                    .objects
+                    .are_in_repositories(state)
+                    .then(|| self.objects.sources(self.facts, at, state));
+                sources.flatten().is_some_and(|sources| sources.parts.is_empty())
+            }
         }
-        // Kept parts move in only with their state.
-        let sources = self.objects.sources(self.facts, at, state);
-        sources.is_some_and(|sources| sources.parts.is_empty())
     }
 
     /// Whether the kept parts of a state may still move into the repository.
@@ -305,13 +314,14 @@ impl<'f> ObjectPlaces<'f> {
         Ok(nowhere)
     }
 
-    /// Whether a state declares something that none of its repositories can get.
-    fn lacks_some_everywhere(&self, state: StateIndex, event_id: &EventId) -> bool {
-        !self.are_somewhere(state) && !self.in_parts.contains(event_id)
+    /// Whether none of the repositories for which a state is authoritative gets all that it declares.
+    fn are_complete_nowhere(&self, state: StateIndex, event_id: &EventId) -> bool {
+        !self.are_in_repositories(state) && !self.in_parts.contains(event_id)
     }
 
-    /// Whether everything that a state declares is in the repositories for which it is authoritative.
-    fn are_somewhere(&self, state: StateIndex) -> bool {
+    /// Whether everything that a state declares is in the repositories for which it is authoritative, and of the right
+    /// kind.
+    fn are_in_repositories(&self, state: StateIndex) -> bool {
         self.nowhere[state].as_ref().is_ok_and(BTreeSet::is_empty)
     }
 
