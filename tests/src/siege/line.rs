@@ -80,6 +80,11 @@ impl Line {
         slow.collect()
     }
 
+    /// Whether operations took longer than they may, and no other bound was broken.
+    pub fn is_slow_only(&self) -> bool {
+        self.broken().is_empty() && !self.slow().is_empty()
+    }
+
     /// Says how the attacker was answered.
     pub fn answers(&self) -> String {
         let answers = self
