@@ -20,6 +20,7 @@ use super::namesakes::Namesake;
 use super::namesakes::Namesakes;
 use super::namesakes::RepositoryIndex;
 use super::namesakes::StateIndex;
+use super::namesakes::marked;
 use crate::git::Oid;
 use crate::nip01::DeletionRequests;
 use crate::nip01::Revision;
@@ -490,13 +491,6 @@ impl Facts {
         let place = self.index.pull_requests.get(event_id)?;
         Some(&self.pull_requests[*place])
     }
-}
-
-fn marked(marks: &[bool]) -> Vec<usize> {
-    let places = marks.iter().enumerate();
-    places
-        .filter_map(|(place, is_marked)| is_marked.then_some(place))
-        .collect()
 }
 
 fn known<T>(parsed: Result<T, Defect>, status: EventStatus) -> Option<Known<T>> {

@@ -20,6 +20,14 @@ pub(super) type RepositoryIndex = usize;
 /// A state by its place in [`Facts::states`](super::Facts::states).
 pub(super) type StateIndex = usize;
 
+/// Returns the places of what is marked, in order.
+pub(super) fn marked(marks: &[bool]) -> Vec<usize> {
+    let places = marks.iter().enumerate();
+    places
+        .filter_map(|(place, is_marked)| is_marked.then_some(place))
+        .collect()
+}
+
 /// The repositories of one identifier. A key is known by its number, its place in `keys`.
 #[derive(Debug, Clone)]
 pub(super) struct Namesakes {

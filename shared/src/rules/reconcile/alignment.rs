@@ -113,9 +113,9 @@ impl<'f> NextStates<'f> {
         }
     }
 
-    /// Considers a state for a repository for which no newer one was chosen: a held one is its next state if its objects
-    /// are all here, and the one that governs it in any case. `Break(None)`: it has none; `Continue`: an older one may
-    /// be it.
+    /// Considers a state for a repository for which no newer one was chosen: a held one is its next state if its
+    /// objects are all here, and the one that governs it in any case. `Break(None)`: it has none; `Continue`: an older
+    /// one may be it.
     fn consider(&self, at: RepositoryIndex, place: StateIndex) -> ControlFlow<Option<NextState<'f>>> {
         let known = &self.facts.states[place];
         let is_candidate = known.status == EventStatus::Held;
