@@ -469,6 +469,21 @@ mod tests {
         }
     }
 
+    /// Released before anybody can know of the repository, it would name one that looks missing.
+    #[test]
+    fn an_overtaken_empty_state_waits_for_its_announcement_too() {
+        let announced = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
+        let (empty, newer) = (state_event(1, "r", 5, &[]), state_event(2, "r", 6, MAIN_B));
+        let events = [announced.clone(), empty.clone(), newer.clone()];
+
+        let plan = plan_for(Scene::default().held(events), &disk(&[], "b"));
+
+        assert_eq!(released(&plan), [announced.id, newer.id]);
+        assert_eq!(plan.waiting[&empty.id], "announcement not served");
+        let scene = Scene::default().served([announced, newer]).held([empty.clone()]);
+        assert_eq!(released(&plan_for(scene, &disk(MAIN_B, ""))), [empty.id]);
+    }
+
     #[test]
     fn states_of_two_maintainers_wait_side_by_side() {
         let announced = announcement_event(1, "r", 1, &[&["maintainers", &pubkey(2).to_hex()]]);
