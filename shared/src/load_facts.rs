@@ -250,7 +250,7 @@ impl FactLoader {
                 return Ok((reading, served));
             }
             let is_same = last_lease == reading.last_lease && !last_lease.is_empty();
-            let held = reading.entries.iter().map(|entry| &entry.event);
+            let held = reading.entries.iter().map(|entry| entry.event.as_ref());
             if is_same && held.chain(&served).all(|event| authors.contains(&event.pubkey)) {
                 return Ok((reading, served));
             }
@@ -268,7 +268,7 @@ impl FactLoader {
         coordinates: &BTreeSet<Coordinate>,
         reading: &Reading,
     ) -> Result<Vec<Event>, FactsError> {
-        let held = reading.entries.iter().map(|entry| &entry.event);
+        let held = reading.entries.iter().map(|entry| entry.event.as_ref());
         let (filters, unserved): (Vec<Filter>, Vec<&Event>) =
             match (scope.arriving.as_ref()).filter(|event| is_releasing(reading, event)) {
                 // It has its pass, unless its author has deleted it: nothing else is asked (docs/ARCHITECTURE.md, rule
@@ -358,7 +358,7 @@ fn left(bytes_max: usize, events: &[Event]) -> usize {
 
 /// Returns about how much memory events take.
 fn taken(reading: &Reading, served: &[Event]) -> usize {
-    let held = reading.entries.iter().map(|entry| &entry.event);
+    let held = reading.entries.iter().map(|entry| entry.event.as_ref());
     held.chain(served).map(memory_bytes).sum()
 }
 
@@ -812,7 +812,7 @@ mod tests {
             assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
         }
         let release = Release {
-            event: states[3].clone(),
+            event: states[3].clone().into(),
             coordinates: [own].into(),
             after: BTreeSet::new(),
         };
@@ -958,7 +958,7 @@ mod tests {
         let hold = held(&state, at.clone());
         assert_eq!(loader.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
         let release = Release {
-            event: state.clone(),
+            event: state.clone().into(),
             coordinates: [at.clone()].into(),
             after: BTreeSet::new(),
         };

@@ -42,7 +42,7 @@ impl FactLoader {
             let held = self.purgatory.entries(&ids).await?;
             let filter = Filter::new().kind(Kind::from_u16(nip34::STATE)).ids(ids);
             let served = self.relay.query(vec![filter]).await?;
-            facts.complete_states(held.iter().map(|entry| &entry.event).chain(&served));
+            facts.complete_states(held.iter().map(|entry| entry.event.as_ref()).chain(&served));
         }
         match facts.unread_states(&scope.coordinates).is_empty() {
             true => Ok((facts, dirty)),

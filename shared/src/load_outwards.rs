@@ -63,7 +63,7 @@ impl Outwards {
         reading: Reading,
         served: Vec<Event>,
     ) -> BTreeSet<Coordinate> {
-        let held = reading.entries.iter().map(|entry| &entry.event);
+        let held = reading.entries.iter().map(|entry| entry.event.as_ref());
         let mut lists = Vec::new();
         for (coordinate, listed) in held.chain(&served).filter_map(listed_by) {
             if coordinates.contains(&coordinate) {

@@ -283,7 +283,7 @@ pub(crate) mod tests {
 
     fn entry(event: &Event, coordinate: &Coordinate, waiting_for: &str) -> Entry {
         Entry {
-            event: event.clone(),
+            event: event.clone().into(),
             coordinates: [coordinate.clone()].into(),
             status: EntryStatus::Held,
             source: String::new(),

@@ -201,7 +201,7 @@ mod tests {
             purgatory.hold(&hold).await.unwrap();
         }
         let release = Release {
-            event: event(&keys, nip34::STATE, &[&["d", "d"]]),
+            event: event(&keys, nip34::STATE, &[&["d", "d"]]).into(),
             coordinates: [coordinate("d")].into(),
             after: BTreeSet::new(),
         };

@@ -6,6 +6,7 @@
 //! back to the newest served state; where none is served, it is kept and not served.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nostr::event::Kind;
 use nostr::filter::Filter;
@@ -274,7 +275,7 @@ async fn restore(reconciler: &Reconciler, release: Release) -> Result<(), Purgat
     }
     let Release { event, coordinates, .. } = release;
     let hold = Hold {
-        event,
+        event: Arc::unwrap_or_clone(event),
         coordinates,
         source: String::new(),
         hold_secs: reconciler.loader.purgatory.hold_secs(),

@@ -139,7 +139,7 @@ mod tests {
         let state = EventBuilder::new(Kind::from_u16(30618), "").finalize(&Keys::generate());
         let mut plan = Plan::default();
         plan.releases.push(Release {
-            event: state.unwrap(),
+            event: state.unwrap().into(),
             coordinates: [whole.coordinate().clone()].into(),
             after: BTreeSet::new(),
         });

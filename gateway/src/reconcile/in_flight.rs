@@ -44,7 +44,7 @@ impl InFlight {
         if !is_known {
             let git_event = GitEvent::parse(event).ok().flatten();
             self.remember(&Release {
-                event: event.clone(),
+                event: event.clone().into(),
                 // A related event has none.
                 coordinates: git_event.map(|git_event| git_event.coordinates()).unwrap_or_default(),
                 after: after.clone(),
@@ -107,7 +107,7 @@ mod tests {
 
     fn release(event: &Event, after: &[EventId]) -> Release {
         Release {
-            event: event.clone(),
+            event: event.clone().into(),
             coordinates: GitEvent::parse(event).unwrap().unwrap().coordinates(),
             after: after.iter().copied().collect(),
         }
@@ -151,7 +151,7 @@ mod tests {
         in_flight.remember_leased(&leased(&comment, &[event.id]));
 
         let of_comment = Release {
-            event: comment,
+            event: comment.into(),
             coordinates: BTreeSet::new(),
             after: BTreeSet::from([event.id]),
         };
@@ -169,7 +169,7 @@ mod tests {
 
         let known = in_flight.all();
         assert!((10..16).contains(&known.len()), "{}", known.len());
-        assert_eq!(known.last().unwrap().event, events[19]);
+        assert_eq!(*known.last().unwrap().event, events[19]);
         for event in &events {
             in_flight.forget(&event.id);
         }

@@ -253,7 +253,7 @@ mod tests {
             let mut event = event.clone();
             event.tags = Tags::new();
             Release {
-                event,
+                event: event.into(),
                 coordinates: BTreeSet::new(),
                 after: BTreeSet::new(),
             }
@@ -287,7 +287,7 @@ mod tests {
             let bytes: usize = some.iter().map(|release| memory_bytes(&release.event)).sum();
             assert!(bytes < RELEASED_BYTES_MAX + (1 << 20), "{bytes}");
             left.drain(..some.len());
-            released.extend(some.into_iter().map(|release| release.event));
+            released.extend(some.into_iter().map(|release| Arc::unwrap_or_clone(release.event)));
             if are_all {
                 break;
             }

@@ -1,6 +1,7 @@
 //! The content of the purgatory: events and placeholders.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -54,7 +55,7 @@ impl EntryStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The event, complete and verified.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// The coordinates it is indexed by: its own, or for a PR those of the repositories it is offered to. A related
     /// event has none.
     pub coordinates: BTreeSet<Coordinate>,

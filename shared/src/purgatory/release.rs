@@ -1,6 +1,7 @@
 //! Releasing: complete events, who may publish them, and the outcome.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -11,7 +12,7 @@ use crate::nip34::Coordinate;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     /// The complete event: marking writes it again, in case the store lost it since it was read.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// The coordinates that it is indexed by, see [`Entry::coordinates`](super::Entry::coordinates).
     pub coordinates: BTreeSet<Coordinate>,
     /// The announcements that are published before this event: each must have left the purgatory, or go with it.

@@ -448,18 +448,11 @@ impl Facts {
             || namesakes.is_some_and(|namesakes| namesakes.is_confirmed(&offered.owner))
     }
 
-    /// Returns the positions, in order, of the hosted repositories to which a PR is offered. Resolves the maintainers
-    /// of all repositories: for decisions about all of them.
-    pub(super) fn offered_to(&self, pull_request: &PullRequest) -> Vec<RepositoryIndex> {
-        let mut is_offered = vec![false; self.index.hosted.len()];
-        for offered in &pull_request.coordinates {
-            let namesakes = self.namesakes_of(&offered.identifier);
-            let by_maintainers = namesakes.map_or(&[][..], |namesakes| namesakes.all_confirming(&offered.owner));
-            let own = self.index.hosted.binary_search(offered).ok();
-            let places = by_maintainers.iter().copied().chain(own);
-            places.for_each(|place| is_offered[place] = true);
-        }
-        marked(&is_offered)
+    /// Returns the positions, in order, of the hosted repositories of an identifier of which a key is a confirmed
+    /// maintainer. Resolves the maintainers of all of them: for decisions about all of them.
+    pub(super) fn all_confirming(&self, identifier: &Identifier, key: &PublicKey) -> &[RepositoryIndex] {
+        let namesakes = self.namesakes_of(identifier);
+        namesakes.map_or(&[], |namesakes| namesakes.all_confirming(key))
     }
 
     /// Returns the objects whose presence decides: those that states and PRs name.
@@ -619,7 +612,7 @@ pub(crate) mod tests {
         ) -> Self {
             self.entries.extend(events.into_iter().map(|event| Entry {
                 coordinates: crate::rules::GitEvent::parse(&event).unwrap().unwrap().coordinates(),
-                event,
+                event: event.into(),
                 status,
                 source: String::new(),
                 held_since: 1,

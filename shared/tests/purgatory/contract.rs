@@ -131,7 +131,7 @@ async fn a_held_event_is_read_whole_and_its_coordinate_is_dirty(p: Fixture) {
         *entry,
         Entry {
             coordinates: home(&event),
-            event,
+            event: event.into(),
             status: EntryStatus::Held,
             source: "IP4 203.0.113.7".to_owned(),
             held_since: entry.held_since,
@@ -416,7 +416,7 @@ async fn what_was_complete_before_a_loss_is_held_beyond_every_limit(p: Fixture) 
     let outcome = p.purgatory.hold(&again).await.unwrap();
 
     assert_eq!(outcome, HoldOutcome::Held);
-    assert_eq!(p.entry(&complete).await.unwrap().event, complete);
+    assert_eq!(*p.entry(&complete).await.unwrap().event, complete);
 }
 
 async fn all_authors_cannot_hold_more_than_the_limit(p: Fixture) {
@@ -1438,7 +1438,7 @@ async fn what_is_more_than_a_page_is_done_whole(p: Fixture) {
     );
     let left = p.read(&["repo"]).await.entries;
     assert!(left.iter().all(|entry| entry.event.created_at.as_secs() > PAGES / 2));
-    let left = ids(left.iter().map(|entry| &entry.event));
+    let left = ids(left.iter().map(|entry| entry.event.as_ref()));
     assert_eq!(p.purgatory.end(&left).await.unwrap(), count - count / 2);
     assert_eq!(p.read(&["repo"]).await.entries, []);
 }
@@ -1475,7 +1475,7 @@ async fn a_deletion_by_address_spares_later_versions(p: Fixture) {
     };
     assert_eq!(p.purgatory.delete(&deletion(10)).await.unwrap(), 2);
 
-    let left: BTreeSet<_> = ids(p.read(&["repo"]).await.entries.iter().map(|e| &e.event));
+    let left: BTreeSet<_> = ids(p.read(&["repo"]).await.entries.iter().map(|e| e.event.as_ref()));
     assert_eq!(left, ids([&later, &announcement]));
     // An older request does not open the gate again.
     assert_eq!(p.purgatory.delete(&deletion(5)).await.unwrap(), 0);
@@ -1753,7 +1753,7 @@ async fn concurrent_holds_leave_one_announcement(p: Fixture) {
         .iter()
         .max_by_key(|event| (event.created_at, std::cmp::Reverse(event.id)));
     let entries = p.read(&["repo"]).await.entries;
-    assert_eq!((entries.len(), &entries[0].event), (1, winner.unwrap()));
+    assert_eq!((entries.len(), entries[0].event.as_ref()), (1, winner.unwrap()));
 }
 
 async fn whatever_waits_can_be_marked_dirty_at_once(p: Fixture) {

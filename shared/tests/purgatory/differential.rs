@@ -216,7 +216,7 @@ impl Store {
                     .map(|(event, after)| {
                         let (event, coordinates) = world.event(event);
                         Release {
-                            event,
+                            event: event.into(),
                             coordinates,
                             after: world.ids(after),
                         }

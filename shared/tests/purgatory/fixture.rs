@@ -300,7 +300,7 @@ pub(crate) fn hold_from(event: &Event, source: &str) -> Hold {
 
 pub(crate) fn release(event: &Event) -> Release {
     Release {
-        event: event.clone(),
+        event: event.clone().into(),
         coordinates: home(event),
         after: BTreeSet::new(),
     }

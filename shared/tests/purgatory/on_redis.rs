@@ -64,7 +64,7 @@ async fn held_events_survive_a_crash_of_redis_and_all_recovers_by_itself() {
     server.start_again().await;
     hold_until_held(&purgatory, &hold(&after, LONG)).await;
     let reading = purgatory.read(&everybodys(&["repo"])).await.unwrap();
-    let held: BTreeSet<_> = ids(reading.entries.iter().map(|entry| &entry.event));
+    let held: BTreeSet<_> = ids(reading.entries.iter().map(|entry| entry.event.as_ref()));
     assert_eq!(held, ids([&before, &after]));
     let woken = tokio::time::timeout(RECOVERY, notifications.next()).await;
     assert!(woken.is_ok());

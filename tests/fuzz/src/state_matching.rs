@@ -440,7 +440,7 @@ impl Scene {
 fn entry(event: Event, status: EntryStatus) -> Entry {
     Entry {
         coordinates: BTreeSet::from([Scene::coordinate()]),
-        event,
+        event: event.into(),
         status,
         source: String::new(),
         held_since: 1,

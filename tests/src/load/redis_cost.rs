@@ -330,7 +330,7 @@ impl Bench {
         let mut costs = Vec::new();
         let announcements: Vec<Release> = (0..99)
             .map(|at| Release {
-                event: hold_own(30_617, at).event,
+                event: hold_own(30_617, at).event.into(),
                 coordinates: [repository.clone()].into(),
                 after: BTreeSet::new(),
             })
@@ -472,7 +472,7 @@ impl Bench {
         costs.push(self.end("hold as many as may be behind each of 3 PRs").await);
 
         let first = Release {
-            event: prs[0].event.clone(),
+            event: prs[0].event.clone().into(),
             coordinates: prs[0].coordinates.clone(),
             after: BTreeSet::new(),
         };
@@ -655,7 +655,7 @@ impl Bench {
             .iter()
             .take(2000)
             .map(|hold| Release {
-                event: hold.event.clone(),
+                event: hold.event.clone().into(),
                 coordinates: hold.coordinates.clone(),
                 after: first.iter().filter(|id| **id != hold.event.id).copied().collect(),
             })

@@ -364,7 +364,7 @@ impl<'w> Walk<'w> {
             .has(event)
             .then(|| self.world.id(Event::Announcement));
         Release {
-            event: self.world.event(event).clone(),
+            event: self.world.event(event).clone().into(),
             coordinates: self.world.coordinates(self.model.scene.coordinates(event)),
             after: after.into_iter().collect(),
         }

@@ -316,7 +316,7 @@ impl World {
         };
         let deadline = if reading.overdue.has(event) { NOW } else { NOW + 100 };
         Some(Entry {
-            event: self.event(event).clone(),
+            event: self.event(event).clone().into(),
             coordinates: self.coordinates(self.scene.coordinates(event)),
             status,
             source: String::new(),

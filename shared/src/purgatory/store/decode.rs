@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -174,9 +175,12 @@ pub(super) fn marked_releasing(
         release.ok_or_else(|| malformed("a mark", "place", place))
     };
     let leased = leased.into_iter().map(|(place, lease)| {
-        let Release { event, after, .. } = release_at(place)?.clone();
-        let lease = Lease(lease);
-        Ok(Leased { event, lease, after })
+        let Release { event, after, .. } = release_at(place)?;
+        Ok(Leased {
+            event: Event::clone(event),
+            lease: Lease(lease),
+            after: after.clone(),
+        })
     });
     let waiting = waiting.into_iter().map(|place| Ok(release_at(place)?.event.id));
     Ok(MarkedReleasing {
@@ -288,7 +292,7 @@ fn entry(fields: [String; 10]) -> Result<Entry, Malformed> {
             "" => None,
             since => Some(time(&of, "releasing_since", since)?),
         },
-        event,
+        event: Arc::new(event),
     })
 }
 

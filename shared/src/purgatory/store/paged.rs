@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nostr::event::Event;
 use nostr::event::EventId;
@@ -78,7 +79,7 @@ impl Purgatory {
     ) -> Result<Option<Reading>, PurgatoryError> {
         let mut trimmed = |entries: Vec<Entry>| {
             let trimmed = entries.into_iter().map(|mut entry| {
-                trim(&mut entry.event);
+                trim(Arc::make_mut(&mut entry.event));
                 entry
             });
             trimmed.collect::<Vec<Entry>>()

@@ -184,11 +184,16 @@ impl<'f> NextStates<'f> {
         broken.any(|at| repositories.binary_search(at).is_ok())
     }
 
-    /// Whether nothing of the repository is missing.
-    pub(super) fn is_whole(&self, coordinate: &Coordinate) -> bool {
-        let hosted = self.facts.hosted().binary_search(coordinate);
-        let is_unread = hosted.is_ok_and(|at| self.unread[at].is_some());
-        !self.is_broken(coordinate) && !is_unread && self.next(coordinate).is_none_or(|next| next.sources.is_some())
+    /// Whether nothing of the repository at a position is missing.
+    pub(super) fn is_whole_at(&self, at: RepositoryIndex) -> bool {
+        let next = self.next[at].as_ref();
+        !self.is_broken_at(at) && self.unread[at].is_none() && next.is_none_or(|next| next.sources.is_some())
+    }
+
+    /// Returns the repositories that have a commit, in order.
+    pub(super) fn having(&self, commit: &Oid) -> impl Iterator<Item = RepositoryIndex> + '_ {
+        let having = self.objects.repositories.get(commit).into_iter().flatten();
+        having.filter_map(|(at, kind)| (*kind == ObjectKind::Commit).then_some(*at))
     }
 
     /// Returns the repositories that are at, or are brought to, a state.
@@ -264,8 +269,7 @@ impl<'f> NextStates<'f> {
 
 /// Returns the places of the repositories for which a state is authoritative, in order.
 pub(super) fn open_to<'f>(facts: &'f Facts, state: &State) -> &'f [RepositoryIndex] {
-    let namesakes = facts.namesakes_of(&state.identifier);
-    namesakes.map_or(&[], |namesakes| namesakes.all_confirming(&state.author))
+    facts.all_confirming(&state.identifier, &state.author)
 }
 
 /// Where objects are.

@@ -2,6 +2,7 @@
 //! decision behind a push, a new event, a crash and the sweep (docs/ARCHITECTURE.md rule 4).
 
 mod alignment;
+mod announced;
 mod extensions;
 mod listings;
 mod plan;
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 
 use self::alignment::NextStates;
+use self::announced::Announced;
 use self::plan::Outcome;
 use self::ref_room::RefRoom;
 use super::Disk;
@@ -61,10 +63,10 @@ pub fn plan(facts: &Facts, disk: &Disk, settings: &PlanSettings) -> Plan {
             plan.release(entry, BTreeSet::new());
         }
     }
-    plan_announcements(facts, &next_states, &mut plan);
-    plan_states(facts, &next_states, &mut plan);
+    let announced = plan_announcements(facts, &next_states, &mut plan);
+    plan_states(facts, &next_states, &announced, &mut plan);
     let room = RefRoom::new(facts, disk, settings.pull_requests);
-    pull_requests::plan_pull_requests(facts, disk, &next_states, room, &mut plan);
+    pull_requests::plan_pull_requests(facts, disk, &next_states, &announced, room, &mut plan);
     plan_expiry(facts, settings.sleep_secs, &mut plan);
     pull_requests::plan_unstaging(facts, disk, &mut plan);
     plan.parts_ended = ended_parts(facts, disk, &next_states, &plan);
@@ -91,63 +93,82 @@ fn ended_parts(
     ended
 }
 
-fn plan_announcements(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
-    // Those named by their own data first: the maintainer exception leans on them.
+/// Decides about the announcements, and returns which repositories are announced then.
+fn plan_announcements(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) -> Announced {
     let held = facts
         .announcements
         .iter()
         .filter(|known| known.status == EventStatus::Held);
     let (ours, others): (Vec<_>, Vec<_>) = held.partition(|known| facts.service.is_named_by(&known.item));
-    for known in ours.into_iter().chain(others) {
-        let outcome = announcement_outcome(facts, next_states, plan, &known.item);
+    for known in ours {
+        let outcome = announcement_outcome(facts, next_states, &known.item);
         plan.record(facts, &known.item.revision.event_id, outcome);
     }
+    // The maintainer exception leans on those that name this server.
+    let announced = Announced::by(facts, plan);
+    for known in others {
+        let outcome = foreign_announcement_outcome(facts, next_states, &announced, &known.item);
+        plan.record(facts, &known.item.revision.event_id, outcome);
+    }
+    announced
 }
 
-fn announcement_outcome(
+/// Decides about an announcement by what is served of its repository already; `None`: that decides nothing.
+fn outcome_by_served(facts: &Facts, announcement: &Announcement) -> Option<Outcome> {
+    let served = facts.served_announcement(&announcement.coordinate)?;
+    if served.item.revision > announcement.revision {
+        return Some(Outcome::End);
+    }
+    let is_hosted = facts.service.is_named_by(&served.item);
+    is_hosted.then(|| Outcome::Release { after: BTreeSet::new() })
+}
+
+fn announcement_outcome(facts: &Facts, next_states: &NextStates<'_>, announcement: &Announcement) -> Outcome {
+    let coordinate = &announcement.coordinate;
+    if let Some(outcome) = outcome_by_served(facts, announcement) {
+        return outcome;
+    }
+    if next_states.has_refs(coordinate) {
+        return Outcome::Release { after: BTreeSet::new() };
+    }
+    if next_states.is_broken(coordinate) {
+        return Outcome::Undecided;
+    }
+    Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned())
+}
+
+/// Decides about an announcement that names other servers only.
+fn foreign_announcement_outcome(
     facts: &Facts,
     next_states: &NextStates<'_>,
-    plan: &Plan,
+    announced: &Announced,
     announcement: &Announcement,
 ) -> Outcome {
-    let coordinate = &announcement.coordinate;
-    let at_once = Outcome::Release { after: BTreeSet::new() };
-    if let Some(served) = facts.served_announcement(coordinate) {
-        if served.item.revision > announcement.revision {
-            return Outcome::End;
-        }
-        if facts.service.is_named_by(&served.item) {
-            return at_once;
-        }
+    let Coordinate { owner, identifier } = &announcement.coordinate;
+    if let Some(outcome) = outcome_by_served(facts, announcement) {
+        return outcome;
     }
-    if facts.service.is_named_by(announcement) {
-        if next_states.has_refs(coordinate) {
-            return at_once;
-        }
-        if next_states.is_broken(coordinate) {
-            return Outcome::Undecided;
-        }
-        return Outcome::Wait("a push of what an authorised state (kind 30618) declares".to_owned());
-    }
-    let namesakes = facts.namesakes_of(&coordinate.identifier);
-    let places = namesakes.map_or(&[][..], |namesakes| namesakes.all_naming(&coordinate.owner));
-    let mut listing = places.iter().map(|place| &facts.hosted()[*place]);
-    match listing.clone().find(|listing| plan.is_announced(facts, listing)) {
-        Some(listing) => Outcome::Release {
-            after: plan.announcements_before(facts, [listing]),
+    let namesakes = facts.namesakes_of(identifier);
+    let mut listing = namesakes
+        .map_or(&[][..], |namesakes| namesakes.all_naming(owner))
+        .iter()
+        .copied();
+    match listing.clone().find(|at| announced.has(*at)) {
+        Some(at) => Outcome::Release {
+            after: announced.before([at]),
         },
-        None if listing.any(|listing| next_states.is_broken(listing)) => Outcome::Undecided,
+        None if listing.any(|at| next_states.is_broken_at(at)) => Outcome::Undecided,
         None => Outcome::Wait("the announcement that names its author as maintainer is not served".to_owned()),
     }
 }
 
-fn plan_states(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
+fn plan_states(facts: &Facts, next_states: &NextStates<'_>, announced: &Announced, plan: &mut Plan) {
     // The oldest first.
     for (place, known) in facts.states.iter().enumerate().rev() {
         if known.status != EventStatus::Held {
             continue;
         }
-        let outcome = state_outcome(facts, next_states, plan, place);
+        let outcome = state_outcome(facts, next_states, announced, place);
         if let Outcome::Release { .. } = outcome {
             plan.relies_on.extend(next_states.brought_to(place).cloned());
         }
@@ -155,7 +176,7 @@ fn plan_states(facts: &Facts, next_states: &NextStates<'_>, plan: &mut Plan) {
     }
 }
 
-fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place: StateIndex) -> Outcome {
+fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, announced: &Announced, place: StateIndex) -> Outcome {
     let state = &facts.states[place].item;
     let all = alignment::open_to(facts, state);
     let repositories = all.iter().copied().filter(|at| !next_states.is_broken_at(*at));
@@ -181,7 +202,7 @@ fn state_outcome(facts: &Facts, next_states: &NextStates<'_>, plan: &Plan, place
     };
     if is_aligned || is_decidable && is_complete_without_refs() {
         return Outcome::Release {
-            after: plan.announcements_before(facts, repositories.map(|at| &facts.hosted()[at])),
+            after: announced.before(repositories),
         };
     }
     if !is_decidable {

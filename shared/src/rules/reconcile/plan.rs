@@ -10,13 +10,10 @@ use crate::git::RefName;
 use crate::git::RefUpdate;
 use crate::nip34::Coordinate;
 use crate::purgatory::Entry;
-use crate::purgatory::EntryStatus;
 use crate::purgatory::Expiry;
 use crate::purgatory::Placeholder;
 use crate::purgatory::Release;
-use crate::rules::EventStatus;
 use crate::rules::Facts;
-use crate::rules::Hosting;
 use crate::rules::PullRequestOffer;
 use crate::rules::Staged;
 use crate::rules::reconcile::ref_room::PullRequestLimits;
@@ -195,46 +192,6 @@ impl Plan {
 
     pub(super) fn releases(&self, event_id: &EventId) -> bool {
         self.release_ids.contains(event_id)
-    }
-
-    /// Whether the repository's announcement counts as served, or will by this plan.
-    pub(super) fn is_announced(&self, facts: &Facts, coordinate: &Coordinate) -> bool {
-        match facts.hosting(coordinate) {
-            Hosting::Announced => true,
-            Hosting::Waiting => facts
-                .announcement(coordinate)
-                .is_some_and(|known| self.releases(&known.item.revision.event_id)),
-            Hosting::Absent => false,
-        }
-    }
-
-    /// Returns the announcement after which events of one of these repositories are published: none if one of them is
-    /// served already, otherwise one that is being released. Not all of them, or a stranger's that the relay refuses
-    /// could delay everyone's.
-    pub(super) fn announcements_before<'c>(
-        &self,
-        facts: &Facts,
-        coordinates: impl IntoIterator<Item = &'c Coordinate>,
-    ) -> BTreeSet<EventId> {
-        let mut releasing = None;
-        for coordinate in coordinates {
-            let Some(known) = facts.announcement(coordinate) else {
-                continue;
-            };
-            let served = facts.served_announcement(coordinate);
-            if served.is_some_and(|known| known.status == EventStatus::Served) {
-                return BTreeSet::new();
-            }
-            let id = known.item.revision.event_id;
-            let stuck = facts
-                .entries
-                .get(&id)
-                .is_some_and(|entry| entry.status == EntryStatus::Stuck);
-            if (known.status.counts_as_served() || self.releases(&id)) && (releasing.is_none() || !stuck) {
-                releasing = Some(id);
-            }
-        }
-        releasing.into_iter().collect()
     }
 }
 

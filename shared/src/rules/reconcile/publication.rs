@@ -103,7 +103,7 @@ mod tests {
 
     fn entry(event: &Event, status: EntryStatus, after: &[&Event]) -> Entry {
         Entry {
-            event: event.clone(),
+            event: event.clone().into(),
             coordinates: BTreeSet::new(),
             status,
             source: String::new(),

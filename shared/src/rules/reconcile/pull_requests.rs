@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use nostr::event::EventId;
 
 use super::alignment::NextStates;
+use super::announced::Announced;
 use super::plan::Installation;
 use super::plan::InstallationSource;
 use super::plan::Outcome;
 use super::plan::Plan;
+use super::ref_room::FoundRoom;
 use super::ref_room::RefRoom;
-use crate::git::ObjectKind;
+use super::ref_room::RoomLack;
+use super::ref_room::RoomRequest;
 use crate::git::RefName;
 use crate::nip34::Coordinate;
 use crate::nip34::PullRequest;
@@ -25,37 +28,51 @@ use crate::rules::Known;
 use crate::rules::SourceTag;
 use crate::rules::Staged;
 use crate::rules::StagedPacks;
+use crate::rules::namesakes::RepositoryIndex;
+use crate::rules::namesakes::marked;
 
 pub(super) fn plan_pull_requests(
     facts: &Facts,
     disk: &Disk,
     next_states: &NextStates<'_>,
+    announced: &Announced,
     mut room: RefRoom<'_>,
     plan: &mut Plan,
 ) {
     let staged = staged_by_event(disk);
     for known in &facts.pull_requests {
         let pull_request = &known.item;
-        let places = facts.offered_to(pull_request).into_iter();
-        let repositories: Vec<&Coordinate> = places.map(|place| &facts.hosted()[place]).collect();
-        let sources = Sources::of(facts, disk, pull_request, &repositories, &staged);
-        let is_announced = |at: &&Coordinate| plan.is_announced(facts, at);
-        let announced: Vec<&Coordinate> = repositories.iter().copied().filter(is_announced).collect();
-        let installable: Vec<&Coordinate> = announced.iter().copied().filter(|at| sources.has_for(at)).collect();
-        let is_uninstallable = |at: &Coordinate| disk.uninstallable.contains(&(at.clone(), pull_request.event_id));
-        let is_unknown = |at: &&Coordinate| next_states.is_broken(at) || is_uninstallable(at);
+        let offered = offered_to(facts, pull_request);
+        let sources = Sources::of(facts, disk, next_states, pull_request, &offered, &staged);
+        let is_uninstallable = |at: RepositoryIndex| {
+            let coordinate = facts.hosted()[at].clone();
+            disk.uninstallable.contains(&(coordinate, pull_request.event_id))
+        };
+        let is_unknown = |at: RepositoryIndex| next_states.is_broken_at(at) || is_uninstallable(at);
         // An incomplete repository is not made readable by the commit of a PR: it would look complete.
-        let is_open = |at: &Coordinate| next_states.is_whole(at) && !is_uninstallable(at);
-        let (mut open, mut lacks) = (BTreeMap::new(), Vec::new());
-        for at in installable.iter().filter(|at| is_open(at)) {
+        let is_open = |at: RepositoryIndex| next_states.is_whole_at(at) && !is_uninstallable(at);
+        let (mut open, mut lacks, mut is_installable) = (Vec::new(), Vec::new(), false);
+        let name = RefName::pull_request(&pull_request.event_id);
+        let maintained = maintained_by_author(facts, pull_request);
+        for at in offered.iter().copied().filter(|at| announced.has(*at)) {
             let Some(source) = sources.for_repository(at) else {
                 continue;
             };
-            let brought = brought(facts, disk, (pull_request, at), &source);
-            match room.lack(at, pull_request, brought) {
-                None => drop(open.insert((*at).clone(), (source, brought))),
-                Some(lack) => {
-                    let lacking = ((*at).clone(), pull_request.event_id);
+            is_installable = true;
+            if !is_open(at) {
+                continue;
+            }
+            let request = RoomRequest {
+                at,
+                author: &pull_request.author,
+                is_maintainers: maintained.binary_search(&at).is_ok(),
+                name: &name,
+                brought: sources.brought(at, &source),
+            };
+            match room.find(request) {
+                Ok(found) => open.push((source, request, found)),
+                Err(RoomLack(lack)) => {
+                    let lacking = (facts.hosted()[at].clone(), pull_request.event_id);
                     plan.lacking.insert(lacking, lack.clone());
                     lacks.push(lack);
                 }
@@ -64,20 +81,20 @@ pub(super) fn plan_pull_requests(
         if known.status == EventStatus::Held {
             let outcome = if !open.is_empty() {
                 Outcome::Release {
-                    after: plan.announcements_before(facts, open.keys()),
+                    after: announced.before(open.iter().map(|(_, request, _)| request.at)),
                 }
             } else if let Some(lack) = lacks.first() {
                 Outcome::Wait(lack.clone())
-            } else if repositories.iter().any(is_unknown) || !installable.is_empty() {
+            } else if is_installable || offered.iter().any(|at| is_unknown(*at)) {
                 Outcome::Undecided
-            } else if sources.is_anywhere() && announced.is_empty() {
+            } else if sources.is_anywhere() && !offered.iter().any(|at| announced.has(*at)) {
                 Outcome::Wait("announcement not served".to_owned())
             } else {
                 Outcome::Wait(format!("commit {}", pull_request.commit_oid))
             };
             plan.record(facts, &pull_request.event_id, outcome);
         }
-        plan_installations(disk, pull_request, open, &mut room, plan);
+        plan_installations(facts, pull_request, open, &mut room, plan);
     }
     plan_placeholders(facts, plan);
 }
@@ -102,38 +119,66 @@ pub fn ended_pull_requests(facts: &Facts, coordinate: &Coordinate, asked: &BTree
         .collect()
 }
 
-/// Whether a repository has the commit.
-fn has_commit(disk: &Disk, pull_request: &PullRequest, coordinate: &Coordinate) -> bool {
-    let on_disk = disk.repositories.get(coordinate);
-    on_disk.is_some_and(|on_disk| on_disk.objects.get(&pull_request.commit_oid) == Some(&ObjectKind::Commit))
+/// Returns the hosted repositories to which a PR is offered, in order.
+fn offered_to(facts: &Facts, pull_request: &PullRequest) -> Vec<RepositoryIndex> {
+    let mut is_offered = vec![false; facts.hosted().len()];
+    for offered in &pull_request.coordinates {
+        let by_maintainers = facts.all_confirming(&offered.identifier, &offered.owner).iter();
+        let own = facts.hosted().binary_search(offered).ok();
+        by_maintainers.copied().chain(own).for_each(|at| is_offered[at] = true);
+    }
+    marked(&is_offered)
+}
+
+/// Returns those of them, and others of the same identifiers, of which its author is a maintainer, in order.
+fn maintained_by_author(facts: &Facts, pull_request: &PullRequest) -> Vec<RepositoryIndex> {
+    let identifiers: BTreeSet<_> = pull_request
+        .coordinates
+        .iter()
+        .map(|offered| &offered.identifier)
+        .collect();
+    let by_identifier = identifiers.into_iter();
+    let maintained = by_identifier.flat_map(|identifier| facts.all_confirming(identifier, &pull_request.author));
+    let mut maintained: Vec<RepositoryIndex> = maintained.copied().collect();
+    maintained.sort_unstable();
+    maintained
 }
 
 /// Where the commit of a PR is.
 struct Sources<'a> {
     facts: &'a Facts,
+    disk: &'a Disk,
+    pull_request: &'a PullRequest,
     /// The repositories that have it, in order.
-    having: Vec<&'a Coordinate>,
+    having: Vec<RepositoryIndex>,
     /// The repositories that it is staged for, under its event.
     staged: Vec<&'a Coordinate>,
+    /// Who sent the event; `None`: that is unknown.
+    sender: Option<SourceTag>,
 }
 
 impl<'a> Sources<'a> {
     fn of(
         facts: &'a Facts,
-        disk: &Disk,
-        pull_request: &PullRequest,
-        repositories: &[&'a Coordinate],
+        disk: &'a Disk,
+        next_states: &NextStates<'_>,
+        pull_request: &'a PullRequest,
+        offered: &[RepositoryIndex],
         staged: &StagedByEvent<'a>,
     ) -> Self {
         let staged = staged.get(&pull_request.event_id).into_iter().flatten();
-        let has_it = |coordinate: &&Coordinate| has_commit(disk, pull_request, coordinate);
+        let having = next_states.having(&pull_request.commit_oid);
+        let entry = facts.entries.get(&pull_request.event_id);
         Self {
             facts,
-            having: repositories.iter().copied().filter(has_it).collect(),
+            disk,
+            pull_request,
+            having: having.filter(|at| offered.binary_search(at).is_ok()).collect(),
             staged: staged
                 .filter(|staged| staged.commit_oid == pull_request.commit_oid)
                 .map(|staged| &staged.coordinate)
                 .collect(),
+            sender: entry.and_then(|entry| SourceTag::of_source(&entry.source)),
         }
     }
 
@@ -141,28 +186,56 @@ impl<'a> Sources<'a> {
         !self.having.is_empty() || !self.staged.is_empty()
     }
 
-    fn has_for(&self, coordinate: &Coordinate) -> bool {
-        self.for_repository(coordinate).is_some()
-    }
-
     /// Returns where a repository gets the commit from: itself, its staged objects, or the repository of the same
     /// identifier of one of its maintainers, with all that is there. A stranger's PR brings no repository into another
     /// one, whoever owns or lists both.
-    fn for_repository(&self, coordinate: &Coordinate) -> Option<InstallationSource> {
-        if self.having.binary_search(&coordinate).is_ok() {
+    fn for_repository(&self, at: RepositoryIndex) -> Option<InstallationSource> {
+        if self.having.binary_search(&at).is_ok() {
             return Some(InstallationSource::Here);
         }
+        let coordinate = &self.facts.hosted()[at];
         if self.staged.contains(&coordinate) {
             return Some(InstallationSource::Staged);
         }
-        let shares = |other: &&&Coordinate| {
+        let shares = |other: &&Coordinate| {
             other.identifier == coordinate.identifier && self.facts.confirms(coordinate, &other.owner)
         };
-        let having = self.having.iter().find(shares).map(|found| (*found).clone());
-        let staged = || self.staged.iter().find(shares).map(|found| (*found).clone());
+        let mut having = self.having.iter().map(|other| &self.facts.hosted()[*other]);
+        let having = having.find(shares).cloned();
+        let staged = || self.staged.iter().copied().find(shares).cloned();
         having
             .map(InstallationSource::Repository)
             .or_else(|| staged().map(InstallationSource::StagedElsewhere))
+    }
+
+    /// Returns what comes with the PR into a repository. What is here, or is shared with another repository of the
+    /// maintainers, is paid for.
+    fn brought(&self, at: RepositoryIndex, source: &InstallationSource) -> StagedPacks {
+        let mut brought = match source {
+            InstallationSource::Staged => self.staged_for(&self.facts.hosted()[at]),
+            InstallationSource::StagedElsewhere(other) => self.staged_for(other),
+            InstallationSource::Repository(other) => StagedPacks {
+                bytes: 0,
+                source: self.noted_source(other),
+            },
+            InstallationSource::Here => StagedPacks::default(),
+        };
+        brought.source = brought.source.or(self.sender);
+        brought
+    }
+
+    fn staged_for(&self, coordinate: &Coordinate) -> StagedPacks {
+        let staged = Staged {
+            coordinate: coordinate.clone(),
+            event_id: self.pull_request.event_id,
+            commit_oid: self.pull_request.commit_oid,
+        };
+        self.disk.staged_packs.get(&staged).copied().unwrap_or_default()
+    }
+
+    fn noted_source(&self, coordinate: &Coordinate) -> Option<SourceTag> {
+        let offers = &self.disk.repositories.get(coordinate)?.offers;
+        offers.get(&self.pull_request.event_id)?.source
     }
 }
 
@@ -177,66 +250,26 @@ fn staged_by_event(disk: &Disk) -> StagedByEvent<'_> {
     by_event
 }
 
-/// Returns what comes with a PR into a repository. What is here, or is shared with another repository of the
-/// maintainers, is paid for.
-fn brought(
-    facts: &Facts,
-    disk: &Disk,
-    (pull_request, coordinate): (&PullRequest, &Coordinate),
-    source: &InstallationSource,
-) -> StagedPacks {
-    let event_id = pull_request.event_id;
-    let staged = |coordinate: &Coordinate| {
-        let staged = Staged {
-            coordinate: coordinate.clone(),
-            event_id,
-            commit_oid: pull_request.commit_oid,
-        };
-        disk.staged_packs.get(&staged).copied().unwrap_or_default()
-    };
-    let mut brought = match source {
-        InstallationSource::Staged => staged(coordinate),
-        InstallationSource::StagedElsewhere(other) => staged(other),
-        InstallationSource::Repository(other) => StagedPacks {
-            bytes: 0,
-            source: noted_source(disk, other, &event_id),
-        },
-        InstallationSource::Here => StagedPacks::default(),
-    };
-    let entry = facts.entries.get(&event_id);
-    let by_event = || entry.and_then(|entry| SourceTag::of_source(&entry.source));
-    brought.source = brought.source.or_else(by_event);
-    brought
-}
-
-fn noted_source(disk: &Disk, coordinate: &Coordinate, event_id: &EventId) -> Option<SourceTag> {
-    disk.repositories.get(coordinate)?.offers.get(event_id)?.source
-}
-
 /// Brings the commit into these repositories, from where each gets it.
 fn plan_installations(
-    disk: &Disk,
+    facts: &Facts,
     pull_request: &PullRequest,
-    open: BTreeMap<Coordinate, (InstallationSource, StagedPacks)>,
+    open: Vec<(InstallationSource, RoomRequest<'_>, FoundRoom)>,
     room: &mut RefRoom<'_>,
     plan: &mut Plan,
 ) {
-    let name = RefName::pull_request(&pull_request.event_id);
-    for (coordinate, (source, brought)) in open {
-        let old = disk
-            .repositories
-            .get(&coordinate)
-            .and_then(|on_disk| on_disk.refs.get(&name).copied());
-        if old == Some(pull_request.commit_oid) {
+    for (source, request, found) in open {
+        if found.old == Some(pull_request.commit_oid) {
             continue;
         }
+        room.take(request, &found);
         plan.installations.push(Installation {
-            offer: room.take(&coordinate, pull_request, brought),
-            bytes: brought.bytes,
-            coordinate,
+            coordinate: facts.hosted()[request.at].clone(),
             event_id: pull_request.event_id,
+            offer: found.offer,
+            bytes: request.brought.bytes,
             commit_oid: pull_request.commit_oid,
-            old,
+            old: found.old,
             source,
         });
     }

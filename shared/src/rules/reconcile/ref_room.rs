@@ -8,16 +8,17 @@ use std::collections::BTreeSet;
 
 use nostr::key::PublicKey;
 
+use crate::git::Oid;
 use crate::git::RefName;
-use crate::nip34::Coordinate;
-use crate::nip34::PullRequest;
 use crate::rules::BytesLeft;
 use crate::rules::Disk;
 use crate::rules::Facts;
+use crate::rules::OnDisk;
 use crate::rules::PullRequestOffer;
 use crate::rules::SourceTag;
 use crate::rules::StagedPacks;
 use crate::rules::is_within_share;
+use crate::rules::namesakes::RepositoryIndex;
 
 /// Most refs of PRs and PR updates in one repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +37,39 @@ impl PullRequestLimits {
     };
 }
 
-/// What room each repository has left; counted where a PR asks.
+/// What room each repository has left; counted where a PR asks. Repositories are known by their places.
 pub(super) struct RefRoom<'f> {
     facts: &'f Facts,
     disk: &'f Disk,
     limits: PullRequestLimits,
-    taken: BTreeMap<Coordinate, Taken>,
+    on_disk: Vec<Option<&'f OnDisk>>,
+    taken: Vec<Option<Taken>>,
     /// What moves into the repositories of each owner by this plan: in all, and of strangers.
     planned: BTreeMap<PublicKey, (u64, u64)>,
+}
+
+/// A PR that asks for room in a repository.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RoomRequest<'p> {
+    pub(super) at: RepositoryIndex,
+    pub(super) author: &'p PublicKey,
+    /// Whether the author is a maintainer of the repository.
+    pub(super) is_maintainers: bool,
+    /// The name of its ref.
+    pub(super) name: &'p RefName,
+    /// What comes with it.
+    pub(super) brought: StagedPacks,
+}
+
+/// What room a PR lacks, in words.
+pub(super) struct RoomLack(pub(super) String);
+
+/// The ref that a PR has, or room for it.
+pub(super) struct FoundRoom {
+    /// The current value of its ref.
+    pub(super) old: Option<Oid>,
+    /// For whose shares the ref and its bytes count.
+    pub(super) offer: PullRequestOffer,
 }
 
 /// Whose refs of PRs a repository has.
@@ -64,75 +90,85 @@ struct Share {
 
 impl<'f> RefRoom<'f> {
     pub(super) fn new(facts: &'f Facts, disk: &'f Disk, limits: PullRequestLimits) -> Self {
+        let hosted = facts.hosted().iter();
         Self {
             facts,
             disk,
             limits,
-            taken: BTreeMap::new(),
+            on_disk: hosted.map(|coordinate| disk.repositories.get(coordinate)).collect(),
+            taken: facts.hosted().iter().map(|_| None).collect(),
             planned: BTreeMap::new(),
         }
     }
 
-    /// Returns what keeps the ref of a PR out of a repository, with what it has brought; `None`: it exists,
-    /// or there is room for it.
-    pub(super) fn lack(
-        &mut self,
-        coordinate: &Coordinate,
-        pull_request: &PullRequest,
-        brought: StagedPacks,
-    ) -> Option<String> {
-        if self.has_ref(coordinate, pull_request) {
-            return None;
+    /// Finds room for the ref of a PR, if it does not exist, and for what comes with it; otherwise returns what is
+    /// lacking.
+    pub(super) fn find(&mut self, request: RoomRequest<'_>) -> Result<FoundRoom, RoomLack> {
+        let RoomRequest {
+            at,
+            author,
+            is_maintainers,
+            name,
+            brought,
+        } = request;
+        let old = self.on_disk[at].and_then(|on_disk| on_disk.refs.get(name).copied());
+        let lack = if old.is_none() { self.lack(request) } else { None };
+        match lack {
+            Some(lack) => Err(RoomLack(lack)),
+            None => Ok(FoundRoom {
+                old,
+                offer: PullRequestOffer {
+                    author: *author,
+                    bytes: if is_maintainers { 0 } else { brought.bytes },
+                    source: brought.source,
+                },
+            }),
         }
-        let is_maintainer = self.facts.confirms(coordinate, &pull_request.author);
-        let (left, limits) = (self.bytes_left(coordinate), self.limits);
-        let taken = self.taken(coordinate);
-        let of_refs = match is_maintainer {
-            true => taken.lacks_refs_for_maintainers(limits),
-            false => taken.lacks_refs_for(&pull_request.author, brought.source, limits),
-        };
+    }
+
+    fn lack(&mut self, request: RoomRequest<'_>) -> Option<String> {
+        let RoomRequest {
+            at,
+            author,
+            is_maintainers,
+            brought,
+            ..
+        } = request;
         // Without bytes it fits into a full repository too.
-        let of_bytes = || match brought.bytes {
-            0 => None,
+        let left = (brought.bytes > 0).then(|| self.bytes_left(at));
+        let limits = self.limits;
+        let taken = self.taken(at);
+        let of_refs = match is_maintainers {
+            true => taken.lacks_refs_for_maintainers(limits),
+            false => taken.lacks_refs_for(author, brought.source, limits),
+        };
+        let of_bytes = |left: BytesLeft| match brought.bytes {
             bytes if bytes > left.all => Some(FULL),
-            _ if is_maintainer => None,
-            bytes => taken.lacks_bytes_for(&pull_request.author, brought, left.of_strangers.checked_sub(bytes)),
+            _ if is_maintainers => None,
+            bytes => taken.lacks_bytes_for(author, brought, left.of_strangers.checked_sub(bytes)),
         };
-        of_refs.or_else(|| of_bytes().map(str::to_owned))
+        of_refs.or_else(|| left.and_then(of_bytes).map(str::to_owned))
     }
 
-    /// Notes that a repository gets the ref of a PR, and returns for whose shares that counts.
-    pub(super) fn take(
-        &mut self,
-        coordinate: &Coordinate,
-        pull_request: &PullRequest,
-        StagedPacks { bytes, source }: StagedPacks,
-    ) -> PullRequestOffer {
-        let is_maintainer = self.facts.confirms(coordinate, &pull_request.author);
-        let offer = PullRequestOffer {
-            author: pull_request.author,
-            bytes: if is_maintainer { 0 } else { bytes },
-            source,
-        };
-        if !self.has_ref(coordinate, pull_request) {
-            let taken = self.taken(coordinate);
-            match is_maintainer {
-                true => taken.refs_of_maintainers += 1,
-                false => taken.add(Some(&offer), 1),
-            }
-            let (all, of_strangers) = self.planned.entry(coordinate.owner).or_default();
-            (*all, *of_strangers) = (*all + bytes, *of_strangers + offer.bytes);
+    /// Notes that a repository gets the ref of a PR, for which there is this room.
+    pub(super) fn take(&mut self, request: RoomRequest<'_>, room: &FoundRoom) {
+        if room.old.is_some() {
+            return;
         }
-        offer
+        let taken = self.taken(request.at);
+        match request.is_maintainers {
+            true => taken.refs_of_maintainers += 1,
+            false => taken.add(Some(&room.offer), 1),
+        }
+        if request.brought.bytes > 0 {
+            let owner = self.facts.hosted()[request.at].owner;
+            let (all, of_strangers) = self.planned.entry(owner).or_default();
+            (*all, *of_strangers) = (*all + request.brought.bytes, *of_strangers + room.offer.bytes);
+        }
     }
 
-    fn has_ref(&self, coordinate: &Coordinate, pull_request: &PullRequest) -> bool {
-        let name = RefName::pull_request(&pull_request.event_id);
-        let on_disk = self.disk.repositories.get(coordinate);
-        on_disk.is_some_and(|on_disk| on_disk.refs.contains_key(&name))
-    }
-
-    fn bytes_left(&self, coordinate: &Coordinate) -> BytesLeft {
+    fn bytes_left(&self, at: RepositoryIndex) -> BytesLeft {
+        let coordinate = &self.facts.hosted()[at];
         let unbounded = BytesLeft {
             all: u64::MAX,
             of_strangers: u64::MAX,
@@ -145,32 +181,31 @@ impl<'f> RefRoom<'f> {
         }
     }
 
-    fn taken(&mut self, coordinate: &Coordinate) -> &mut Taken {
-        let (facts, disk) = (self.facts, self.disk);
-        self.taken.entry(coordinate.clone()).or_insert_with(|| {
-            let mut taken = Taken::default();
-            let Some(on_disk) = disk.repositories.get(coordinate) else {
-                return taken;
-            };
-            let event_ids: BTreeSet<_> = on_disk.refs.keys().filter_map(RefName::pull_request_id).collect();
-            for event_id in &event_ids {
-                let offer = on_disk.offers.get(event_id);
-                match offer.is_some_and(|offer| facts.confirms(coordinate, &offer.author)) {
-                    true => taken.refs_of_maintainers += 1,
-                    false => taken.add(offer, 1),
-                }
-            }
-            let ended = on_disk
-                .offers
-                .iter()
-                .filter(|(event_id, _)| !event_ids.contains(event_id));
-            ended.for_each(|(_, offer)| taken.add(Some(offer), 0));
-            taken
-        })
+    fn taken(&mut self, at: RepositoryIndex) -> &mut Taken {
+        let count = || self.on_disk[at].map_or_else(Taken::default, |on_disk| Taken::of(self.facts, at, on_disk));
+        self.taken[at].get_or_insert_with(count)
     }
 }
 
 impl Taken {
+    fn of(facts: &Facts, at: RepositoryIndex, on_disk: &OnDisk) -> Self {
+        let mut taken = Self::default();
+        let event_ids: BTreeSet<_> = on_disk.refs.keys().filter_map(RefName::pull_request_id).collect();
+        for event_id in &event_ids {
+            let offer = on_disk.offers.get(event_id);
+            match offer.is_some_and(|offer| facts.confirms(&facts.hosted()[at], &offer.author)) {
+                true => taken.refs_of_maintainers += 1,
+                false => taken.add(offer, 1),
+            }
+        }
+        let ended = on_disk
+            .offers
+            .iter()
+            .filter(|(event_id, _)| !event_ids.contains(event_id));
+        ended.for_each(|(_, offer)| taken.add(Some(offer), 0));
+        taken
+    }
+
     fn add(&mut self, offer: Option<&PullRequestOffer>, refs: u64) {
         let source = self.by_source.entry(offer.and_then(|offer| offer.source)).or_default();
         let author = offer.map(|offer| self.by_author.entry(offer.author).or_default());
