@@ -191,7 +191,7 @@ impl<'f> NextStates<'f> {
     }
 
     /// Returns the repositories that have a commit, in order.
-    pub(super) fn having(&self, commit: &Oid) -> impl Iterator<Item = RepositoryIndex> + '_ {
+    pub(super) fn having_commit(&self, commit: &Oid) -> impl Iterator<Item = RepositoryIndex> + '_ {
         let having = self.objects.repositories.get(commit).into_iter().flatten();
         having.filter_map(|(at, kind)| (*kind == ObjectKind::Commit).then_some(*at))
     }

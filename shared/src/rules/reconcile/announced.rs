@@ -14,30 +14,32 @@ use crate::rules::Hosting;
 use crate::rules::Known;
 use crate::rules::namesakes::RepositoryIndex;
 
-/// How far the announcements are, by the places of the hosted repositories: hundreds of events ask about hundreds of
-/// them.
+/// How far the announcement of each hosted repository is, by its place: hundreds of events ask about hundreds of
+/// repositories.
 pub(super) struct Announced {
     is_announced: Vec<bool>,
-    first: Vec<First>,
+    before: Vec<Before>,
 }
 
-/// What the events of a repository wait for on their way into the relay.
-enum First {
-    /// The relay has an announcement.
+/// What is published before the events of a repository.
+enum Before {
+    /// Nothing: the relay has an announcement of it.
     Nothing,
-    /// One is on its way.
+    /// The announcement that counts, which is on its way into the relay, or will be by the plan.
     Announcement { event_id: EventId, is_stuck: bool },
-    /// None is.
-    Unknown,
+    /// Nothing either: the announcement that counts still waits.
+    Unannounced,
 }
 
 impl Announced {
-    /// Finds it out by a plan that has decided about all announcements that name this server. No other decides whether
-    /// a hosted repository is announced.
+    /// Looks at each hosted repository once the plan has decided about the announcements that name this server: no
+    /// other announcement changes whether one of them is announced.
     pub(super) fn by(facts: &Facts, plan: &Plan) -> Self {
         let hosted = facts.hosted().iter().enumerate();
-        let (is_announced, first) = hosted.map(|(at, coordinate)| find(facts, plan, at, coordinate)).unzip();
-        Self { is_announced, first }
+        let (is_announced, before) = hosted
+            .map(|(at, coordinate)| of_repository(facts, plan, at, coordinate))
+            .unzip();
+        Self { is_announced, before }
     }
 
     /// Whether the repository's announcement counts as served, or will by this plan.
@@ -51,12 +53,12 @@ impl Announced {
     pub(super) fn before(&self, repositories: impl IntoIterator<Item = RepositoryIndex>) -> BTreeSet<EventId> {
         let mut releasing = None;
         for at in repositories {
-            match &self.first[at] {
-                First::Nothing => return BTreeSet::new(),
-                First::Announcement { event_id, is_stuck } if releasing.is_none() || !is_stuck => {
+            match &self.before[at] {
+                Before::Nothing => return BTreeSet::new(),
+                Before::Announcement { event_id, is_stuck } if releasing.is_none() || !is_stuck => {
                     releasing = Some(*event_id);
                 }
-                First::Announcement { .. } | First::Unknown => {}
+                Before::Announcement { .. } | Before::Unannounced => {}
             }
         }
         releasing.into_iter().collect()
@@ -64,22 +66,25 @@ impl Announced {
 }
 
 /// Returns whether a repository is announced, and what comes before its events.
-fn find(facts: &Facts, plan: &Plan, at: RepositoryIndex, coordinate: &Coordinate) -> (bool, First) {
+fn of_repository(facts: &Facts, plan: &Plan, at: RepositoryIndex, coordinate: &Coordinate) -> (bool, Before) {
     let current = facts.announcement(coordinate);
     let is_releasing =
         |known: &&Known<Announcement>| known.status.counts_as_served() || plan.releases(&known.item.revision.event_id);
     let releasing = current.filter(is_releasing).map(|known| known.item.revision.event_id);
     let served = facts.served_announcement(coordinate);
-    let first = match releasing {
-        _ if served.is_some_and(|known| known.status == EventStatus::Served) => First::Nothing,
+    let before = match releasing {
+        _ if served.is_some_and(|known| known.status == EventStatus::Served) => Before::Nothing,
         Some(event_id) => {
             let entry = facts.entries.get(&event_id);
-            First::Announcement {
+            Before::Announcement {
                 event_id,
                 is_stuck: entry.is_some_and(|entry| entry.status == EntryStatus::Stuck),
             }
         }
-        None => First::Unknown,
+        None => Before::Unannounced,
     };
-    (facts.hosting_at(at) == Hosting::Announced || releasing.is_some(), first)
+    (
+        facts.hosting_at(at) == Hosting::Announced || releasing.is_some(),
+        before,
+    )
 }

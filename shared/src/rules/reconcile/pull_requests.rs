@@ -130,7 +130,8 @@ fn offered_to(facts: &Facts, pull_request: &PullRequest) -> Vec<RepositoryIndex>
     marked(&is_offered)
 }
 
-/// Returns those of them, and others of the same identifiers, of which its author is a maintainer, in order.
+/// Returns the hosted repositories, of the identifiers that a PR names, whose confirmed maintainer its author is, in
+/// order.
 fn maintained_by_author(facts: &Facts, pull_request: &PullRequest) -> Vec<RepositoryIndex> {
     let identifiers: BTreeSet<_> = pull_request
         .coordinates
@@ -167,7 +168,7 @@ impl<'a> Sources<'a> {
         staged: &StagedByEvent<'a>,
     ) -> Self {
         let staged = staged.get(&pull_request.event_id).into_iter().flatten();
-        let having = next_states.having(&pull_request.commit_oid);
+        let having = next_states.having_commit(&pull_request.commit_oid);
         let entry = facts.entries.get(&pull_request.event_id);
         Self {
             facts,

@@ -51,7 +51,9 @@ pub(super) struct RefRoom<'f> {
 /// A PR that asks for room in a repository.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoomRequest<'p> {
+    /// The repository.
     pub(super) at: RepositoryIndex,
+    /// The author of the PR.
     pub(super) author: &'p PublicKey,
     /// Whether the author is a maintainer of the repository.
     pub(super) is_maintainers: bool,
@@ -66,7 +68,7 @@ pub(super) struct RoomLack(pub(super) String);
 
 /// The ref that a PR has, or room for it.
 pub(super) struct FoundRoom {
-    /// The current value of its ref.
+    /// The current value of its ref; `None`: it does not exist, and there is room for it.
     pub(super) old: Option<Oid>,
     /// For whose shares the ref and its bytes count.
     pub(super) offer: PullRequestOffer,
@@ -101,8 +103,7 @@ impl<'f> RefRoom<'f> {
         }
     }
 
-    /// Finds room for the ref of a PR, if it does not exist, and for what comes with it; otherwise returns what is
-    /// lacking.
+    /// Finds room for the ref of a PR and for what comes with it. A ref that exists needs none.
     pub(super) fn find(&mut self, request: RoomRequest<'_>) -> Result<FoundRoom, RoomLack> {
         let RoomRequest {
             at,
@@ -150,7 +151,7 @@ impl<'f> RefRoom<'f> {
         of_refs.or_else(|| left.and_then(of_bytes).map(str::to_owned))
     }
 
-    /// Notes that a repository gets the ref of a PR, for which there is this room.
+    /// Notes that a repository gets the ref of a PR. One that exists takes no more room.
     pub(super) fn take(&mut self, request: RoomRequest<'_>, room: &FoundRoom) {
         if room.old.is_some() {
             return;
