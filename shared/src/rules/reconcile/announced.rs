@@ -88,3 +88,45 @@ fn of_repository(facts: &Facts, plan: &Plan, at: RepositoryIndex, coordinate: &C
         before,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::facts::tests::Scene;
+    use crate::rules::facts::tests::announcement_event;
+    use crate::rules::facts::tests::coordinate;
+
+    #[test]
+    fn events_wait_for_one_announcement_and_for_none_where_one_is_served() {
+        let [served, stuck, releasing, held] = [1, 2, 3, 4].map(|owner| announcement_event(owner, "r", 1, &[]));
+        let facts = Scene::default()
+            .served([served])
+            .with(EntryStatus::Stuck, 0, [stuck.clone()])
+            .with(EntryStatus::Releasing, 0, [releasing.clone()])
+            .held([held.clone()])
+            .facts();
+        let mut plan = Plan::default();
+        let at = |owner| facts.hosted().binary_search(&coordinate(owner, "r")).unwrap();
+
+        let announced = Announced::by(&facts, &plan);
+        plan.release(&facts.entries[&held.id], BTreeSet::new());
+        let with_held = Announced::by(&facts, &plan);
+
+        for (owners, after) in [
+            (&[2, 3][..], Some(releasing.id)),
+            (&[3, 2], Some(releasing.id)),
+            (&[2], Some(stuck.id)),
+            (&[2, 3, 1], None),
+            (&[4], None),
+        ] {
+            let found = announced.before(owners.iter().map(|owner| at(*owner)));
+            assert_eq!(found, BTreeSet::from_iter(after), "{owners:?}");
+        }
+        assert_eq!(
+            [1, 2, 3, 4].map(|owner| announced.has(at(owner))),
+            [true, true, true, false]
+        );
+        assert!(with_held.has(at(4)));
+        assert_eq!(with_held.before([at(4)]), BTreeSet::from([held.id]));
+    }
+}

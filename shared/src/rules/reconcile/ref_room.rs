@@ -361,6 +361,24 @@ mod tests {
     }
 
     #[test]
+    fn a_ref_that_gets_another_commit_takes_no_more_room() {
+        let offers: Vec<Event> = (1..=12).map(|number| offer(1, number)).collect();
+        let there: Vec<From<'_>> = offers[..11].iter().map(|event| (event, 1)).collect();
+        let mut changing = on_disk(&there, true);
+        changing.refs.insert(RefName::pull_request(&offers[0].id), oid('d'));
+        let disk = Disk {
+            repositories: [(coordinate(1, "r"), changing)].into(),
+            ..Disk::default()
+        };
+        let arriving = [(&offers[0], 1), (&offers[11], 1)];
+
+        let plan = plan(&arriving_at(&arriving, u64::MAX).facts(), &disk, &SETTINGS);
+
+        let installed: Vec<_> = plan.installations.iter().map(|it| (it.event_id, it.old)).collect();
+        assert_eq!(installed, [(offers[0].id, Some(oid('d'))), (offers[11].id, None)]);
+    }
+
+    #[test]
     fn strangers_have_a_share_each_and_all_together_and_maintainers_room_of_their_own() {
         let own: Vec<Event> = (1..=3).map(|number| offer(3, number)).collect();
         let others: Vec<Event> = (4..=16).map(|author| offer(author, 1)).collect();
