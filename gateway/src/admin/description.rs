@@ -95,7 +95,7 @@ impl Description {
             "waiting_for": entry.waiting_for,
             "release_error": entry.release_error,
             "needs": self.needs.iter().map(Need::to_json).collect::<Vec<_>>(),
-            "signed": entry.event,
+            "signed": *entry.event,
         })
     }
 }

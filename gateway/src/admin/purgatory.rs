@@ -162,7 +162,7 @@ async fn drop_entry(purgatory: &Purgatory, entry: &Entry, is_json: bool) -> Resu
     Ok(match is_json {
         true => format!(
             "{:#}\n",
-            json!({"dropped": event_id.to_hex(), "status": status.name(), "signed": entry.event})
+            json!({"dropped": event_id.to_hex(), "status": status.name(), "signed": *entry.event})
         ),
         false => dropped(&event_id, status),
     }
