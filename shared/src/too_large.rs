@@ -13,8 +13,8 @@ use crate::load_facts::FactsError;
 use crate::load_facts::FactsScope;
 use crate::nip34::Coordinate;
 
-/// How much there is about repositories of events that were too large a moment ago. To find it out again takes as long,
-/// and whoever waits for the relay's only writer waits too: so it is looked at again only after many times as long.
+/// How much there is about repositories of events that were too large a moment ago. To measure it again takes as long,
+/// and the relay's only writer waits meanwhile: so it is measured again only after many times as long.
 #[derive(Debug, Clone, Default)]
 pub struct TooLarge(Arc<Mutex<HashMap<Coordinate, KnownBytes>>>);
 

@@ -398,7 +398,7 @@ impl WritePolicy {
     async fn hold(&self, event: &Event, mut hold: Hold) -> Result<Answer, FactsError> {
         for _ in 0..ATTEMPTS_MAX {
             return Ok(match self.loader.purgatory.hold(&hold).await? {
-                // Perhaps it was marked as releasing meanwhile: whoever did that publishes it.
+                // Perhaps it was marked as releasing meanwhile: the gateway that marked it publishes it.
                 HoldOutcome::Held | HoldOutcome::AlreadyHeld(_) => Answer::Hold(HELD_MESSAGE.into()),
                 HoldOutcome::Deleted => Refusal::Deleted.into(),
                 HoldOutcome::Replaced => Refusal::Replaced.into(),

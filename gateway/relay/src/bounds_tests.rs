@@ -116,7 +116,7 @@ async fn combinations_in_one_request_of_a_stranger_have_a_bound() {
     assert_eq!(ask(&mut own, request("REQ", "s", vec![filter(100)])).await, eose());
 }
 
-/// The database goes on with what it was asked, whoever has left.
+/// The database finishes a look-up even if its client has left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_up_is_its_addresss_until_it_ends() {
     let limits = RelayLimits {

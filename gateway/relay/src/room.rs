@@ -84,8 +84,8 @@ impl StoreRoom {
         Ok(())
     }
 
-    /// Counts an event in the share of its payer: one that is held is submitted by this host later. Whoever sends it
-    /// again and again waits no longer than a day.
+    /// Counts an event in the share of its payer: one that is held is submitted by this host later. A client that sends
+    /// it again and again waits no longer than a day.
     pub(super) fn charge(&mut self, event: &Event, payer: Option<IpAddr>) {
         let Some(address) = payer.filter(|address| has_share(*address)) else {
             return;

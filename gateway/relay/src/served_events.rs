@@ -1,5 +1,6 @@
 //! The way of new stored events from the writer to all connections. What the slowest has not taken waits here, within
-//! bounds in events and in bytes that no number of connections changes: whoever is further behind has missed events.
+//! bounds in events and in bytes that no number of connections changes: a connection that is further behind has missed
+//! events.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Lines of the operator's lists that match nobody known here: mostly a key or a name that is not spelt as meant, so
 //! that nobody is denied, or allowed, by it.
 //!
-//! Known is whoever has an event at the relay, anything in the purgatory, or a repository on disk.
+//! Known is a key with an event at the relay, anything in the purgatory, or a repository on disk.
 
 use std::collections::BTreeSet;
 use std::fs;

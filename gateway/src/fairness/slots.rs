@@ -1,6 +1,6 @@
 //! Slots for work that costs CPU, memory or the only connection to something. A free slot goes to the payer, an address
 //! or an author, that has fewest, and of those with as few to the one that has waited longest, since it came or since
-//! it gave its last slot back: whoever waits is delayed by each other for one turn, and not by those who come later.
+//! it gave its last slot back: those that wait are delayed by each other for one turn, and not by those who come later.
 //! A payer gets one more only where more are free than it has: about half of all by itself, half of the rest beside one
 //! that has these, and so on, so that the long work of few does not delay all others.
 

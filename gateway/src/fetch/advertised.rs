@@ -200,7 +200,7 @@ mod tests {
     use crate::fetch::reader::CACHE_BYTES_MAX;
     use crate::repositories::testing::imported_refs;
 
-    /// Whoever asked for lists in turns had each of them made anew, as a whole.
+    /// A client that asked for several lists alternately had each made again, as a whole.
     #[test]
     fn no_request_replaces_what_git_usually_asks_for() {
         let advertised = Advertised::new(Arc::new(imported_refs(10)));

@@ -30,7 +30,7 @@ use crate::repositories::changes::Changes;
 /// What a load returns, and others may have.
 pub(crate) trait Shareable: Send + Sync + 'static {
     fn audience(&self) -> Audience;
-    /// How many bytes of memory it takes. Whoever lets it keep more weighs it again.
+    /// How many bytes of memory it takes. A caller that makes it larger calls `weigh` again.
     fn bytes(&self) -> u64;
     /// What of it the next load may use: kept until that ends, beside whatever is kept.
     fn remains(this: &Arc<Self>) -> Option<Arc<Self>> {

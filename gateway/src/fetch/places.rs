@@ -40,7 +40,7 @@ impl LoadSize {
 pub(super) struct LoadPlaces {
     tiny: Slots,
     small: Slots,
-    /// Of large loads about what is not on disk, and about what is: whoever has pushed something into a repository does
+    /// Of large loads about what is not on disk, and about what is: who has pushed something into a repository does
     /// not wait for those that were merely announced.
     large: Slots,
     large_on_disk: Slots,

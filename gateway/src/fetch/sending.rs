@@ -283,7 +283,7 @@ mod tests {
         );
     }
 
-    /// Whoever had most of all fetches was told that this server has failed, if git had not begun yet.
+    /// The address with most fetches was told that this server has failed, if git had not begun yet.
     #[tokio::test]
     async fn a_fetch_that_gives_way_before_its_first_byte_is_told_why() {
         let world = World::whose_git_can_be_killed().await;

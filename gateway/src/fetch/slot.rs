@@ -232,7 +232,7 @@ mod tests {
     use crate::process::command;
     use crate::repositories::layout::Layout;
 
-    /// Each wait had a second of its own: whoever took a little in each of them kept the slot for hours.
+    /// Each wait had a second of its own: a reader that took a little in each of them kept the slot for hours.
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_a_little_now_and_then_does_not_keep_the_slot() {
         let dir = tempfile::tempdir().unwrap();

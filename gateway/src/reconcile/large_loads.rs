@@ -77,7 +77,7 @@ impl LargeLoads {
     }
 
     /// Loads facts; those of much in the place that the caller has, or in one of these. Nobody who has one waits for
-    /// another, and nothing is refused: whoever is answered OK is in no stranger's hand.
+    /// another, and nothing is refused: no stranger can stop an event that was answered OK.
     pub(super) async fn load_in(
         &self,
         places: &Slots<PublicKey>,

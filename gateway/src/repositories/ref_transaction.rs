@@ -202,7 +202,7 @@ fn check_names(packed: &PackedRefs, created: &BTreeSet<RefName>) -> Result<(), R
 }
 
 /// Looks up what those of `unpeeled` point at that are tags, and notes whether that is known of all tags. One that
-/// costs too much is left without for good: what writes refs pays for it once, and not whoever reads them.
+/// costs too much is left without for good: what writes refs pays for it once, and not each reader.
 fn peel(packed: &mut PackedRefs, unpeeled: &BTreeSet<RefName>, objects: &Objects) -> Result<(), ReadError> {
     let mut is_fully_peeled = true;
     for (name, &oid) in &packed.refs {
@@ -565,7 +565,7 @@ mod tests {
         }
     }
 
-    /// Whoever read the refs tried to peel it again.
+    /// Each reader of the refs tried to peel it again.
     #[tokio::test]
     async fn a_tag_that_costs_too_much_to_peel_is_tried_once() {
         let world = World::new().await;

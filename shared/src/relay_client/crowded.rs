@@ -203,7 +203,7 @@ mod tests {
         assert!(crowded.0.lock().len() <= CROWDED_MAX);
     }
 
-    /// strfry walks through all events with a tag, whoever has made them.
+    /// strfry walks through all events with a tag, by any author.
     #[tokio::test]
     async fn a_tag_that_too_many_events_have_is_asked_by_author_from_then_on() {
         let keys = Keys::generate();

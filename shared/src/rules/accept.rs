@@ -94,8 +94,8 @@ impl Admission {
     }
 
     /// Returns this decision, or another where it is for want of an announcement that lists somebody: the index has
-    /// such announcements, and to read them would take too long for whoever waits for the answer. What they authorise
-    /// is decided when the event is reconciled.
+    /// such announcements, and to read them would take too long for a relay that waits for the answer. What they
+    /// authorise is decided when the event is reconciled.
     #[must_use]
     pub fn unless_listed(self, git_event: &GitEvent, facts: &Facts) -> Self {
         let is_listed = |at: &Coordinate| {

@@ -46,7 +46,7 @@ impl SourceTag {
 }
 
 /// Whether a payer who would have `its` may have as much, where `left` would then be left to everybody: at most `part`
-/// of `whole` of both together. So whoever has most is the first to find no room, and others find some longer.
+/// of `whole` of both together. So the payer with most is the first to find no room, and others find some longer.
 pub fn is_within_share(its: u64, left: u64, (part, whole): (u64, u64)) -> bool {
     let [its, left, part, whole] = [its, left, part, whole].map(u128::from);
     its * whole <= (its + left) * part

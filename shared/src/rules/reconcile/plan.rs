@@ -57,7 +57,7 @@ pub struct Installation {
     pub event_id: EventId,
     /// For whose shares its ref and its bytes count.
     pub offer: PullRequestOffer,
-    /// The bytes of packs that come with it, whoever pays for them.
+    /// The bytes of packs that come with it, no matter who pays for them.
     pub bytes: u64,
     /// Its commit.
     pub commit_oid: Oid,

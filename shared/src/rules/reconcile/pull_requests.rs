@@ -189,7 +189,7 @@ impl<'a> Sources<'a> {
 
     /// Returns where a repository gets the commit from: itself, its staged objects, or the repository of the same
     /// identifier of one of its maintainers, with all that is there. A stranger's PR brings no repository into another
-    /// one, whoever owns or lists both.
+    /// one, no matter who owns or lists both.
     fn for_repository(&self, at: RepositoryIndex) -> Option<InstallationSource> {
         if self.having.binary_search(&at).is_ok() {
             return Some(InstallationSource::Here);

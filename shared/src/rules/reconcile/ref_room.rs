@@ -1,7 +1,7 @@
 //! How many PR refs a repository has room for, and for how many bytes that come with them. Any author of an event can
 //! ask for a ref in 16 repositories, and it stays as long as the event; its maintainers have room that strangers cannot
 //! take. Of strangers' room, each author and each address may have a part of what nobody else has: keys cost nothing,
-//! and so whoever has most finds none first.
+//! and so the payer with most is the first to find none.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -235,7 +235,7 @@ impl Taken {
             return Some(full("all non-maintainers together", max));
         };
         let (of_author, of_source) = self.shares(author, source);
-        // Whoever has none may have one.
+        // A payer without any may have one.
         let fits = |its: u64, share| its == 0 || is_within_share(its + 1, left, share);
         if of_author_max == 0 || !fits(of_author.refs, (of_author_max as u64, max as u64)) {
             return Some(full("one author, and fewer where it has many", of_author_max));

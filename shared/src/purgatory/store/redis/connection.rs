@@ -176,7 +176,7 @@ impl ConnectionState {
         format!("slower than {} ms repeatedly", self.settings.slow.as_millis())
     }
 
-    /// Notes why a probe was not answered in time. What Redis itself refuses is logged: whoever mends the first reason
+    /// Notes why a probe was not answered in time. What Redis itself refuses is logged: who mends the first reason
     /// may have made another, such as a password.
     fn note_reason(&self, failed: RedisResult<()>) {
         let why = failed.as_ref().map_or_else(ToString::to_string, |()| self.slowness());

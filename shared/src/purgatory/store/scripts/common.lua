@@ -665,7 +665,7 @@ end
 -- Whether the number of the last lease has risen because an entry has left.
 local has_noted_leaving = false
 
--- Removes one entry. The number of the last lease rises: whoever has asked the relay before, and reads the purgatory after, may
+-- Removes one entry. The number of the last lease rises: a program that has asked the relay before, and reads the purgatory after, may
 -- have missed it in both. A gateway removes what is staged for a PR with it; of one that is served it went when the
 -- commit was installed, but in other repositories it may still be needed. With an announcement that waited, what it alone has
 -- listed leaves the index, unless another has come in its place (`follow_listings`); a reconcile notes what others list too.
@@ -845,10 +845,10 @@ local function remove_placeholder(tail, coordinate)
   redis.call('ZREM', K.placeholders, tail)
 end
 
--- Notes that an announcement of `coordinate` lists these pubkeys: whoever decides about what one of them has signed finds
+-- Notes that an announcement of `coordinate` lists these pubkeys: a decision about an event of one of them finds
 -- the repository by it (`take_listings_off` is the other way). Those who list with a low `rank` are found first; one that is
 -- noted already gets this rank only if `is_exact`.
--- Whoever is deciding now has not found what is new: of these coordinates those that are dirty are added to `dirty`, and of
+-- A decision in progress has not found what is new: of these coordinates those that are dirty are added to `dirty`, and of
 -- those that have PRs to reconcile, all are reconciled, so that their marks outlast that decision.
 local function add_listings(coordinate, pubkeys, rank, is_exact, dirty)
   if #pubkeys == 0 then
