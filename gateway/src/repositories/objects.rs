@@ -56,14 +56,28 @@ pub(crate) async fn object_kinds(
 }
 
 /// As [`object_kinds`]. Blocks.
+///
+/// Anybody may have a state declare thousands of objects that are not here, and have them looked up again and again:
+/// the packs are listed twice for all of them, and not once for each.
 pub(super) fn kinds_in(object_dirs: &[PathBuf], oids: &[Oid]) -> Result<BTreeMap<Oid, ObjectKind>, ReadError> {
-    // Only headers are read, which the limit does not concern.
-    let objects = Objects::open(object_dirs, Duration::ZERO)?;
-    let mut kinds = BTreeMap::new();
+    let object_dirs = dirs_here(object_dirs)?;
+    let (mut kinds, mut missing) = (BTreeMap::new(), Vec::new());
+    let stores = open_stores_once(&object_dirs)?;
     for oid in oids {
-        if let Some(kind) = objects.kind(*oid)? {
-            kinds.insert(*oid, kind);
+        match header_in(&stores, *oid)? {
+            Some(found) => drop(kinds.insert(*oid, found.kind)),
+            None => missing.push(*oid),
         }
+    }
+    let came = paths_of(&object_dirs, &missing)?;
+    if came.is_empty() {
+        return Ok(kinds);
+    }
+    // They came meanwhile, or could not be read for a moment.
+    let stores = open_stores(&object_dirs)?;
+    for (oid, path) in came {
+        let found = header_in(&stores, oid)?.ok_or_else(|| unreadable_at(oid, &path))?;
+        kinds.insert(oid, found.kind);
     }
     Ok(kinds)
 }
@@ -85,15 +99,10 @@ impl Objects {
     /// Opens object directories. When this thread has worked for `cpu_max` since, each further object costs too much to
     /// read; that it exists, and of which kind it is, can still be asked.
     pub(crate) fn open(object_dirs: &[PathBuf], cpu_max: Duration) -> Result<Self, ReadError> {
-        let mut here = Vec::with_capacity(object_dirs.len());
-        for path in object_dirs {
-            if is_dir_here(path)? {
-                here.push(path.clone());
-            }
-        }
+        let object_dirs = dirs_here(object_dirs)?;
         Ok(Self {
-            stores: RefCell::new(open_stores(&here)?),
-            object_dirs: here,
+            stores: RefCell::new(open_stores(&object_dirs)?),
+            object_dirs,
             indexes: OnceCell::new(),
             ends_at: thread_cpu_time().saturating_add(cpu_max),
         })
@@ -224,7 +233,7 @@ impl Objects {
         let found = header_in(&stores, oid)?;
         self.stores.replace(stores);
         match found {
-            None => Err(unreadable(oid)(format!("{} cannot be read", path.display()))),
+            None => Err(unreadable_at(oid, &path)),
             found => Ok(found),
         }
     }
@@ -241,19 +250,80 @@ impl Objects {
                 self.indexes.get_or_init(|| opened)
             }
         };
-        let id = gix::ObjectId::Sha1(*oid.as_bytes());
-        if let Some(index) = indexes.iter().find(|index| index.lookup(id).is_some()) {
-            return Ok(Some(index.path().to_owned()));
-        }
-        let digits = oid.to_string();
-        for dir in &self.object_dirs {
-            let file = dir.join(&digits[..2]).join(&digits[2..]);
-            if is_here(&file)? {
-                return Ok(Some(file));
-            }
-        }
-        Ok(None)
+        Ok(match index_with(indexes, oid) {
+            Some(path) => Some(path),
+            None => loose_file(&self.object_dirs, oid)?,
+        })
     }
+}
+
+/// Returns those of the directories that exist.
+fn dirs_here(object_dirs: &[PathBuf]) -> Result<Vec<PathBuf>, ReadError> {
+    let mut here = Vec::with_capacity(object_dirs.len());
+    for path in object_dirs {
+        if is_dir_here(path)? {
+            here.push(path.clone());
+        }
+    }
+    Ok(here)
+}
+
+/// Returns those of these objects that are there, with the file or the index of a pack that has each. A loose one that
+/// is packed meanwhile is found in its pack: the packs are listed last.
+fn paths_of(object_dirs: &[PathBuf], oids: &[Oid]) -> Result<BTreeMap<Oid, PathBuf>, ReadError> {
+    let mut found = BTreeMap::new();
+    if oids.is_empty() {
+        return Ok(found);
+    }
+    // Of most repositories nothing is loose.
+    let mut with_loose = Vec::new();
+    for dir in object_dirs {
+        if entries_if_any(dir)?
+            .iter()
+            .any(|entry| entry.file_name().len() == LOOSE_DIR_LEN)
+        {
+            with_loose.push(dir.clone());
+        }
+    }
+    let mut indexes = Vec::new();
+    for oid in oids {
+        found.extend(loose_file(&with_loose, *oid)?.map(|path| (*oid, path)));
+    }
+    for dir in object_dirs {
+        open_indexes(&dir.join("pack"), &mut indexes)?;
+    }
+    for oid in oids {
+        found.extend(index_with(&indexes, *oid).map(|path| (*oid, path)));
+    }
+    Ok(found)
+}
+
+/// Returns the index that has an object.
+fn index_with(indexes: &[PackIndex], oid: Oid) -> Option<PathBuf> {
+    let id = gix::ObjectId::Sha1(*oid.as_bytes());
+    let index = indexes.iter().find(|index| index.lookup(id).is_some())?;
+    Some(index.path().to_owned())
+}
+
+/// Returns the file of a loose object.
+fn loose_file(object_dirs: &[PathBuf], oid: Oid) -> Result<Option<PathBuf>, ReadError> {
+    let digits = oid.to_string();
+    for dir in object_dirs {
+        let file = dir.join(&digits[..LOOSE_DIR_LEN]).join(&digits[LOOSE_DIR_LEN..]);
+        if is_here(&file)? {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens stores that list their packs once, and not again for each object that they do not find.
+fn open_stores_once(object_dirs: &[PathBuf]) -> Result<Vec<gix::odb::Handle>, ReadError> {
+    let mut stores = open_stores(object_dirs)?;
+    for store in &mut stores {
+        store.refresh_never();
+    }
+    Ok(stores)
 }
 
 fn open_stores(object_dirs: &[PathBuf]) -> Result<Vec<gix::odb::Handle>, ReadError> {
@@ -377,6 +447,12 @@ fn unreadable<E: std::fmt::Display>(oid: Oid) -> impl FnOnce(E) -> ReadError {
     }
 }
 
+fn unreadable_at(oid: Oid, path: &Path) -> ReadError {
+    unreadable(oid)(format!("{} cannot be read", path.display()))
+}
+
+/// How many digits of an object's name are that of the directory of its file.
+const LOOSE_DIR_LEN: usize = 2;
 /// A tag of a tag of a tag: more than real repositories have, and a bound for malicious ones.
 const TAG_DEPTH_MAX: usize = 32;
 /// A longer tag is advertised without its peeled value, rather than read into memory at each advertisement.
