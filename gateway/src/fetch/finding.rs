@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use shared::git::Oid;
 use shared::git::RefName;
 use shared::nip01::memory_bytes;
 use shared::rules::Facts;
@@ -48,6 +49,8 @@ pub(crate) struct Finding {
     /// Made when it is asked for first.
     page: OnceCell<Option<TaggedBody>>,
     feed: OnceCell<TaggedBody>,
+    /// Looked up when a pusher asks first.
+    haves: OnceCell<Vec<Oid>>,
 }
 
 impl Finding {
@@ -61,6 +64,7 @@ impl Finding {
             audience,
             page: OnceCell::new(),
             feed: OnceCell::new(),
+            haves: OnceCell::new(),
         }
     }
 
@@ -101,6 +105,11 @@ impl Finding {
     /// Returns the feed of releases, if it was kept.
     pub(crate) fn feed(&self) -> Option<&TaggedBody> {
         self.feed.get()
+    }
+
+    /// Returns the objects that a push need not send, which were `looked_up` when they were asked for first.
+    pub(super) async fn haves(&self, looked_up: impl Future<Output = Vec<Oid>>) -> &[Oid] {
+        self.haves.get_or_init(async || looked_up.await).await
     }
 
     /// Returns the refs of a readable repository.
@@ -164,7 +173,8 @@ impl Shareable for Finding {
         let page = self.page.get().and_then(Option::as_ref);
         let made = page.into_iter().chain(self.feed.get());
         let of_made: usize = made.map(|body| body.bytes.len()).sum();
-        of_refs + self.facts_bytes + of_made as u64
+        let of_haves = self.haves.get().map_or(0, |haves| haves.len() * Oid::LEN);
+        of_refs + self.facts_bytes + (of_made + of_haves) as u64
     }
 }
 

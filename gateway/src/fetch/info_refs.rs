@@ -32,7 +32,7 @@ pub(crate) struct InfoRefsRequest<'a> {
 }
 
 /// Answers with what the repository offers for a service, or that the client has it already.
-pub(crate) async fn info_refs(reader: &Reader, process: &UploadPack, request: &InfoRefsRequest<'_>) -> Response {
+pub(crate) async fn info_refs(reader: &Arc<Reader>, process: &UploadPack, request: &InfoRefsRequest<'_>) -> Response {
     let InfoRefsRequest {
         coordinate,
         service,

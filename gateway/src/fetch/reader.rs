@@ -46,7 +46,7 @@ pub(crate) struct Reader {
     asked: Meter<1>,
     loaded: Meter<1>,
     changes: Changes,
-    /// When repositories were last marked dirty here: whoever asks for one that cannot be mended asks again and again.
+    /// When repositories were last marked dirty here: clients ask for a broken one again and again.
     marked: Cache<Coordinate, Instant>,
     /// What a repository without refs offers.
     nothing: Arc<Advertised>,
@@ -86,7 +86,7 @@ impl Reader {
     /// Returns what a reader at `address` finds at `coordinate`: as it was at most a second ago, and not before a
     /// change that this gateway has made or seen.
     ///
-    /// It may be large, and is kept for others within a bound: whoever waits for a client lets go of it.
+    /// It may be large, and is kept for others within a bound: a caller drops it before it waits for a client.
     pub(crate) async fn find(&self, coordinate: &Coordinate, address: IpAddr) -> Arc<Finding> {
         self.asked.add(0, 1);
         let access = self.loader.access.current();
@@ -123,10 +123,23 @@ impl Reader {
 
     /// Returns the objects that a push of another part of the newest state need not send: those that are kept aside
     /// with it. Not those of an older state: a push builds only on the parts of its own state.
-    pub(super) async fn haves(&self, coordinate: &Coordinate, finding: &Finding) -> Vec<Oid> {
+    pub(super) async fn haves(self: &Arc<Self>, coordinate: &Coordinate, finding: &Arc<Finding>) -> Vec<Oid> {
         // Of most repositories nothing is.
-        let is_any = self.repositories.keeps_parts(coordinate).await;
-        let facts = finding.facts.as_ref().filter(|_| is_any.unwrap_or(true));
+        if !self.repositories.keeps_parts(coordinate).await.unwrap_or(true) {
+            return Vec::new();
+        }
+        let (reader, coordinate, finding) = (Arc::clone(self), coordinate.clone(), Arc::clone(finding));
+        // What has begun ends, whether its client waits for it or not: the next one would begin again.
+        let looked_up = tokio::spawn(async move {
+            let haves = finding.haves(reader.look_up_haves(&coordinate, &finding));
+            haves.await.to_vec()
+        });
+        // It could only have panicked.
+        looked_up.await.unwrap_or_default()
+    }
+
+    async fn look_up_haves(&self, coordinate: &Coordinate, finding: &Finding) -> Vec<Oid> {
+        let facts = finding.facts.as_ref();
         let pushed = facts.and_then(|facts| PushedState::expected(facts, coordinate));
         match self.repositories.kept(coordinate, pushed.as_ref()).await {
             Ok(kept) => kept.map(|kept| kept.tips).unwrap_or_default(),
