@@ -69,7 +69,8 @@ pub(super) async fn commit(
     let repository = locked.repository(coordinate)?;
     let loads = &reconciler.large_loads;
     let mut loaded = loads.load(&locked, scope, &loads.of_pushes).await?;
-    let Some(mut decision) = request.decide(&loaded.facts, repositories).await? else {
+    let on_disk = repositories.at(coordinate);
+    let Some(mut decision) = request.decide(&loaded.facts, on_disk.refs()).await? else {
         return Err(PushError::Gone);
     };
     judge_tips(repositories, coordinate, &mut decision, received.as_ref()).await?;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
+use shared::rules::Facts;
 use shared::rules::PushDecision;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -134,16 +135,16 @@ impl Pusher {
 
     /// Decides about a push with the facts before its pack; `None`: this server does not host the repository.
     async fn decide(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
-        match self.allow(request).await? {
+        match self.decide_on_recent_facts(request).await? {
             Some(decision) => Ok(Some(decision)),
-            None => self.decide_anew(request).await,
+            None => self.decide_on_fresh_facts(request).await,
         }
     }
 
-    /// Decides with what a reader has found a moment ago, such as the advertisement that git asked for; `None`: this
-    /// does not allow the whole push, but newer facts may. An allowed push is decided again under the lock, so facts of
-    /// a second ago can at most let it send its pack in vain.
-    async fn allow(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+    /// Decides on facts that a reader has loaded a moment ago, such as those for the advertisement that git asked for;
+    /// `None`: these do not allow the whole push, but newer ones may. An allowed push is decided again under the lock,
+    /// so old facts can at most let a client send its pack in vain.
+    async fn decide_on_recent_facts(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         // What a PR's ref may become depends on its event, which readers do not need.
         if !request.pull_request_ids().is_empty() {
             return Ok(None);
@@ -152,11 +153,12 @@ impl Pusher {
         let Some(facts) = finding.as_ref().and_then(|finding| finding.facts.as_ref()) else {
             return Ok(None);
         };
-        let decision = request.decide(facts, &self.reconciler.repositories).await?;
+        let decision = self.decide_on(facts, request).await?;
         Ok(decision.filter(|decision| decision.acts() && decision.refused() == 0))
     }
 
-    async fn decide_anew(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+    /// Loads the facts now, and decides; `None`: this server does not host the repository.
+    async fn decide_on_fresh_facts(&self, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
         // Anybody may name PRs: they are read only for a repository that is here.
         if !request.pull_request_ids().is_empty() {
             let finding = self.reader.find(&request.coordinate, request.pusher).await;
@@ -171,7 +173,14 @@ impl Pusher {
         };
         let (askers, mut size) = (Askers::new(request.pusher), LoadSize::default());
         let facts = self.reader.load_facts(&scope, &askers, &mut size).await?;
-        request.decide(&facts, &self.reconciler.repositories).await
+        self.decide_on(&facts, request).await
+    }
+
+    /// Decides on these facts and the refs that readers get: anybody may ask for a decision, and under the lock the
+    /// refs are read again.
+    async fn decide_on(&self, facts: &Facts, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
+        let repository = self.reconciler.repositories.at(&request.coordinate);
+        request.decide(facts, repository.cached_refs()).await
     }
 
     /// Extends the deadlines of what a push waits for, beside it.
@@ -196,9 +205,9 @@ impl Pusher {
             Err(error) => return pack_refused(request, &error),
         };
         progress.send_replace(Stage::Storing);
-        let line = match decision.is_staged_by_stranger && decision.allowed_tips().is_empty() {
-            true => Line::Strangers,
-            false => Line::Owners,
+        let line = match decision.brings_signed() {
+            true => Line::Owners,
+            false => Line::Strangers,
         };
         match commit(&self.reconciler, request, received, line).await {
             Ok(Committed { mut decision, leased }) => {

@@ -1,5 +1,7 @@
 //! The commands of a push: read from the body's start, and decided about on facts and refs.
 
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -28,8 +30,9 @@ use crate::push::answer::PushAnswer;
 use crate::push::answer::PushResult;
 use crate::push::error::PushError;
 use crate::push::list_memory::ListMemory;
-use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
+use crate::repositories::objects::ReadError;
+use crate::repositories::refs::RefSnapshot;
 
 pub(super) struct PushRequest {
     pub(super) coordinate: Coordinate,
@@ -84,24 +87,24 @@ impl PushRequest {
         Err(UnreadCommands::Body(BodyError::Broken(ended)))
     }
 
-    /// Decides about the push; `None`: the repository is not hosted here.
+    /// Decides about the push with what `refs` reads from disk; `None`: the repository is not hosted here.
     pub(super) async fn decide(
         &self,
         facts: &Facts,
-        repositories: &Repositories,
+        refs: impl Future<Output = Result<Option<impl Borrow<RefSnapshot>>, ReadError>>,
     ) -> Result<Option<PushDecision>, PushError> {
         if facts.hosting(&self.coordinate) == Hosting::Absent {
             return Ok(None);
         }
         // What no state declares is not there for a pusher either: a reconcile replaces it.
-        let refs = match facts.declares_refs(&self.coordinate) {
-            true => repositories.at(&self.coordinate).refs().await,
-            false => Ok(None),
+        let read = match facts.declares_refs(&self.coordinate) {
+            true => refs.await.map_err(RepositoryError::from)?,
+            false => None,
         };
-        let refs = refs.map_err(RepositoryError::from)?.map(|snapshot| snapshot.refs);
+        let none = BTreeMap::new();
         let target = PushTarget {
             coordinate: &self.coordinate,
-            refs: &refs.unwrap_or_default(),
+            refs: read.as_ref().map_or(&none, |snapshot| &snapshot.borrow().refs),
         };
         let atomicity = match self.list.capabilities.atomic {
             true => Atomicity::AllOrNothing,

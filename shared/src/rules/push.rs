@@ -171,6 +171,16 @@ impl PushDecision {
         self.state.as_ref().filter(|_| !self.commands.iter().any(is_staged))
     }
 
+    /// Whether it brings what a maintainer has signed: branches and tags that a state declares, or commits of a
+    /// maintainer's PR. Anything else anybody may push as often as they like, also a value that a ref has.
+    pub fn brings_signed(&self) -> bool {
+        self.commands.iter().any(|commanded| match commanded.verdict {
+            Verdict::Allow(_) | Verdict::Part(_) => true,
+            Verdict::Stage { .. } => !self.is_staged_by_stranger,
+            Verdict::InPlace | Verdict::Refuse { .. } => false,
+        })
+    }
+
     /// Returns the objects that branches and tags shall name.
     pub fn allowed_tips(&self) -> BTreeSet<Oid> {
         let is_allowed = |commanded: &&Commanded| matches!(commanded.verdict, Verdict::Allow(_) | Verdict::Part(_));
@@ -618,6 +628,38 @@ mod tests {
             let decision = push(scene, local, &commands);
 
             assert_eq!(letters(&decision), verdicts, "{story}: {decision:?}");
+            assert_eq!(decision.brings_signed(), verdicts.contains(['a', 'p']), "{story}");
+        }
+    }
+
+    /// Pushes that delete a branch that is not there waited among the owners, however many there were.
+    #[test]
+    fn what_nobody_has_signed_waits_among_strangers() {
+        let [owners, strangers] = [1, 2].map(|author| pull_request_event(author, &coordinate(1, "r"), 'c'));
+        let scene = || {
+            let announced = announcement_event(1, "r", 1, &[]);
+            let state = state_event(1, "r", 5, MAIN_A);
+            Scene::default()
+                .served([announced, state])
+                .held([owners.clone(), strangers.clone()])
+        };
+        let commit_for = |event: &Event| command(&format!("nostr/{}", event.id), '-', 'c');
+        let [in_place, absent] = [command("heads/main", 'a', 'a'), command("heads/x", '-', '-')];
+        for (story, commands, is_signed) in [
+            ("an owner's PR", vec![commit_for(&owners)], true),
+            ("a stranger's PR", vec![commit_for(&strangers)], false),
+            ("both", vec![commit_for(&owners), commit_for(&strangers)], false),
+            ("what is there", vec![in_place, absent.clone()], false),
+            (
+                "that, beside a stranger's PR",
+                vec![absent, commit_for(&strangers)],
+                false,
+            ),
+        ] {
+            let decision = push(scene(), MAIN_A, &commands);
+
+            assert!(decision.acts(), "{story}: {decision:?}");
+            assert_eq!(decision.brings_signed(), is_signed, "{story}: {decision:?}");
         }
     }
 
