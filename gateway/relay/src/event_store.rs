@@ -59,6 +59,9 @@ pub(super) struct EventStore {
     /// How many ids the database has returned.
     #[cfg(test)]
     found: std::sync::atomic::AtomicUsize,
+    /// How many events it has read.
+    #[cfg(test)]
+    parsed: std::sync::atomic::AtomicUsize,
 }
 
 impl EventStore {
@@ -80,6 +83,8 @@ impl EventStore {
             deletions: Deletions::open(&directory.join("deletions"), bytes_max).await?,
             #[cfg(test)]
             found: std::sync::atomic::AtomicUsize::default(),
+            #[cfg(test)]
+            parsed: std::sync::atomic::AtomicUsize::default(),
         };
         store.note_deletions().await?;
         Ok(store)
@@ -197,6 +202,8 @@ impl EventStore {
         let permit = self.readers.acquire().await;
         let found = self.database.query(Filter::new().ids(ids.iter().copied())).await?;
         drop(permit);
+        #[cfg(test)]
+        self.parsed.fetch_add(found.len(), std::sync::atomic::Ordering::Relaxed);
         let now = Timestamp::now();
         let (expired, live): (Vec<Event>, Vec<Event>) = found.into_iter().partition(|event| is_expired(event, now));
         let expired: Vec<EventId> = expired.iter().map(|event| event.id).collect();
@@ -279,15 +286,13 @@ impl EventStore {
         if self.has_crowded_identifier(deletion).await? {
             return Ok(SaveEventStatus::Rejected(RejectedReason::Other));
         }
-        let ids: Vec<EventId> = tag_values(deletion, "e")
-            .filter_map(|id| EventId::from_hex(id).ok())
-            .collect();
-        let mut targets = self.targets(deletion, &ids, None).await?;
+        let mut targets = self.own_of(deletion, &named_ids(deletion), None).await?;
         let mut left = VERSIONS_MAX;
         for address in addresses(deletion) {
             let versions = self.versions(&address, deletion.created_at, left).await?;
             left -= versions.len();
-            targets.extend(self.targets(deletion, &versions, Some(&address)).await?);
+            let alike = self.own_of(deletion, &versions, Some(address.kind)).await?;
+            targets.extend(self.addressed(&alike, &address).await?);
         }
         self.delete(&targets).await?;
         self.deletions.note(deletion).await?;
@@ -336,22 +341,38 @@ impl EventStore {
         Ok(status)
     }
 
-    /// Returns those of these events that a deletion by id, or of an address, applies to.
-    async fn targets(
+    /// Returns those of these events that are the author's of a deletion, and of this kind. A deletion of a deletion
+    /// has no effect (NIP-09). Reads none of them: anybody may name a thousand large ones in a small request.
+    async fn own_of(
         &self,
         deletion: &Event,
         ids: &[EventId],
-        address: Option<&Address>,
+        kind: Option<u16>,
     ) -> Result<Vec<EventId>, DatabaseError> {
-        let mut targets = Vec::new();
-        for page in ids.chunks(PAGE_EVENTS) {
-            let mut events = self.read(page).await?;
-            // A deletion of a deletion has no effect (NIP-09).
-            events.retain(|event| event.pubkey == deletion.pubkey && !is_deletion(event));
-            events.retain(|event| address.is_none_or(|address| Address::of(event).as_ref() == Some(address)));
-            targets.extend(events.into_iter().map(|event| event.id));
+        let mut own = Vec::new();
+        for page in ids.chunks(PAGE_IDS) {
+            let filter = Filter::new().author(deletion.pubkey).ids(page.iter().copied());
+            let requests = self.items(filter.clone().kind(Kind::EventDeletion)).await?;
+            let requests: HashSet<EventId> = requests.into_iter().map(|(id, _)| id).collect();
+            let filter = match kind {
+                Some(kind) => filter.kind(Kind::from_u16(kind)),
+                None => filter,
+            };
+            let found = self.items(filter).await?.into_iter().map(|(id, _)| id);
+            own.extend(found.filter(|id| !requests.contains(id)));
         }
-        Ok(targets)
+        Ok(own)
+    }
+
+    /// Returns those of these events that have an address.
+    async fn addressed(&self, ids: &[EventId], address: &Address) -> Result<Vec<EventId>, DatabaseError> {
+        let mut addressed = Vec::new();
+        for page in ids.chunks(PAGE_EVENTS) {
+            let events = self.read(page).await?.into_iter();
+            let have = events.filter(|event| Address::of(event).as_ref() == Some(address));
+            addressed.extend(have.map(|event| event.id));
+        }
+        Ok(addressed)
     }
 
     async fn is_deleted(&self, event: &Event) -> Result<bool, DatabaseError> {
@@ -386,6 +407,12 @@ impl EventStore {
         }
         self.database.delete(Filter::new().ids(ids.iter().copied())).await
     }
+}
+
+/// Returns the ids that a deletion names, each once.
+fn named_ids(deletion: &Event) -> Vec<EventId> {
+    let named = tag_values(deletion, "e").filter_map(|id| EventId::from_hex(id).ok());
+    named.collect::<BTreeSet<EventId>>().into_iter().collect()
 }
 
 /// Returns the addresses that a deletion names, each once, of kinds that have any.
@@ -431,6 +458,8 @@ const READERS_MAX: u32 = 126;
 const READERS_SPARE: usize = 26;
 /// Events that are read at once: 2 MiB of the largest.
 pub(super) const PAGE_EVENTS: usize = 8;
+/// Ids that the database looks up at once.
+const PAGE_IDS: usize = 256;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
 /// Events of an author that have the same identifier: one of each kind that it addresses, and others.
@@ -616,6 +645,31 @@ mod tests {
         assert_eq!(saved(&store, &version(21, "x")).await, Success);
         assert_eq!(saved(&store, &deletion(15)).await, Success);
         assert_eq!(count(&store, Filter::new().kind(Kind::from(30617))).await, 2);
+    }
+
+    /// A deletion of 72 KB that named eight events of 250 KB a thousand times read each of them 125 times.
+    #[tokio::test]
+    async fn a_deletion_by_id_reads_none_of_what_it_names() {
+        let (store, _directory) = store().await;
+        let [keys, other] = [Keys::generate(), Keys::generate()];
+        let notes: Vec<Event> = (0..300).map(|time| event(&keys, 1, time, &[])).collect();
+        let others = event(&other, 1, 10, &[]);
+        let request = event(&keys, 5, 10, &[["e", &others.id.to_hex()]]);
+        store.save(&notes).await;
+        store.save(&[others.clone(), request.clone()]).await;
+        let ids: Vec<String> = notes
+            .iter()
+            .chain([&others, &request])
+            .map(|event| event.id.to_hex())
+            .collect();
+        let named: Vec<[&str; 2]> = ids.iter().chain(&ids).map(|id| ["e", id.as_str()]).collect();
+        let before = store.parsed.load(Ordering::Relaxed);
+
+        assert_eq!(saved(&store, &event(&keys, 5, 1000, &named)).await, Success);
+
+        assert_eq!(store.parsed.load(Ordering::Relaxed), before);
+        assert_eq!(count(&store, Filter::new().kind(Kind::TextNote)).await, 1);
+        assert!(store.has(&others.id).await.unwrap() && store.has(&request.id).await.unwrap());
     }
 
     /// A hundred `a` tags with an empty identifier caused as many reads of all events that their author has of one
