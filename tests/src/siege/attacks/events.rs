@@ -37,6 +37,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         prepare: |attacker| Box::pin(deletions_of_nothing(attacker)),
     },
     Attack {
+        name: "deletions-of-large",
+        does: "kind 5 with 1,000 `e` tags that name eight events of 250 KB again and again, one after the other",
+        costs: "2 MB, and then 72 KB each",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(deletions_of_large(attacker)),
+    },
+    Attack {
         name: "large-events",
         does: "has 64 MB of states under the victim's identifier held, each of 250 KB, and sends PRs to it",
         costs: "64 MB",
@@ -116,6 +124,24 @@ async fn deletions_of_nothing(attacker: Attacker) -> Assault {
         let event = |_| tag(&["e", &random_id()]);
         let tags: Vec<_> = (0..100).map(address).chain((0..100).map(event)).collect();
         sign(&owner, 5, now(), &tags)
+    })
+}
+
+async fn deletions_of_large(attacker: Attacker) -> Assault {
+    // Requests themselves: a deletion of them has no effect, so they stay.
+    let content = "x".repeat(250_000);
+    let large: Vec<Event> = (0..8)
+        .map(|number| {
+            let named = nostr::event::Tag::parse(["e", &format!("{number:064x}")]).unwrap();
+            let builder = EventBuilder::new(Kind::EventDeletion, &content).tags([named]);
+            builder.finalize(&Keys::generate()).unwrap()
+        })
+        .collect();
+    send_all(&attacker, &large).await;
+    let named: Vec<Vec<String>> = large.iter().map(|event| tag(&["e", &event.id.to_hex()])).collect();
+    repeating(attacker, move |_| {
+        let tags: Vec<_> = named.iter().cycle().take(1_000).cloned().collect();
+        sign(&Keys::generate(), 5, now(), &tags)
     })
 }
 

@@ -84,7 +84,7 @@ pub(super) const ATTACKS: &[Attack] = &[
 ];
 
 /// Makes requests in turn, on so many connections at a time.
-fn in_turn(attacker: Attacker, lanes: usize, requests: Vec<Request>) -> Assault {
+pub(super) fn in_turn(attacker: Attacker, lanes: usize, requests: Vec<Request>) -> Assault {
     Box::pin(async move {
         side_by_side(lanes, |lane| {
             let (attacker, requests) = (attacker.clone(), requests.clone());

@@ -17,6 +17,7 @@ use crate::siege::attacker::Command;
 use crate::siege::attacker::Request;
 use crate::siege::attacker::push_body;
 use crate::siege::attacks::http::gzip;
+use crate::siege::attacks::http::in_turn;
 use crate::siege::own_repository::OwnRepository;
 use crate::siege::own_repository::address_of;
 use crate::siege::own_repository::random_id;
@@ -54,6 +55,22 @@ pub(super) const ATTACKS: &[Attack] = &[
         worlds: BOTH,
         route: Route::Direct,
         prepare: |attacker| Box::pin(many_commands(attacker)),
+    },
+    Attack {
+        name: "pushes-of-nothing",
+        does: "pushes to the victim's repository that delete a branch that is not there, on 200 connections",
+        costs: "200 bytes a push",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(pushes_of_nothing(attacker)),
+    },
+    Attack {
+        name: "parts-of-much",
+        does: "asks for the refs to push of a repository that keeps a part of a state of 3,800 branches, 200 at a time",
+        costs: "one push, and then 100 bytes a request",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(parts_of_much(attacker)),
     },
     Attack {
         name: "long-lists",
@@ -153,6 +170,32 @@ async fn many_commands(attacker: Attacker) -> Assault {
         })
         .await;
     })
+}
+
+#[expect(clippy::unused_async, reason = "nothing has to be prepared")]
+async fn pushes_of_nothing(attacker: Attacker) -> Assault {
+    let nothing = Command::update(None, &"0".repeat(40), "refs/heads/there-is-none");
+    let body = push_body(&[nothing], b"");
+    let request = Request::service(&attacker.victim.path, "git-receive-pack", "", body);
+    in_turn(attacker, 200, vec![request])
+}
+
+async fn parts_of_much(attacker: Attacker) -> Assault {
+    let own = OwnRepository::new(&attacker, "parts").await;
+    own.announce(&attacker, now() - 100, &[]).await;
+    let commit = own.git.commit("one").await;
+    let others: Vec<_> = (1..3_800)
+        .map(|number| (format!("refs/heads/{number}"), random_id()[..40].to_owned()))
+        .collect();
+    let refs = others.iter().map(|(name, oid)| (name.as_str(), oid.as_str()));
+    let refs: Vec<_> = refs.chain([("refs/heads/main", commit.as_str())]).collect();
+    send_all(&attacker, &[own.repository.state(now() - 100, &refs)]).await;
+    let pack = own.pack(&format!("{commit}\n"), "").await;
+    let part = Command::update(None, &commit, "refs/heads/main");
+    let answer = attacker.push(&own.path(), &[part], &pack).await;
+    assert!(answer.is_some_and(|answer| answer.contains("ok refs/heads/main")));
+    let request = Request::get(&format!("{}/info/refs?service=git-receive-pack", own.path()));
+    in_turn(attacker, 200, vec![request])
 }
 
 async fn long_lists(attacker: Attacker) -> Assault {
