@@ -57,7 +57,7 @@ pub(crate) struct ChildProcess {
     has_ended: Arc<AtomicBool>,
 }
 
-/// A child and what it has started, which can be halted. Dropped, it goes on.
+/// A child and what it has started, which can be halted. Dropped, it resumes.
 #[derive(Debug)]
 pub(crate) struct ProcessGroup {
     /// `None`: it had ended before.
@@ -76,7 +76,7 @@ impl ProcessGroup {
         }
     }
 
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn resume(&mut self) {
         // What the child has started may stand still, though the child has ended.
         if self.is_halted {
             self.is_halted = false;
@@ -95,7 +95,7 @@ impl ProcessGroup {
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        self.go_on();
+        self.resume();
     }
 }
 

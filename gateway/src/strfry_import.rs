@@ -31,7 +31,7 @@ pub(crate) struct StrfryImport {
     config: PathBuf,
     deadline: Duration,
     /// One, in use while a child runs.
-    turns: Slots<PublicKey>,
+    slots: Slots<PublicKey>,
     /// Until when none is started, because one has hung.
     rests_until: Mutex<Option<Instant>>,
 }
@@ -102,17 +102,17 @@ impl StrfryImport {
             program,
             config: paths.config,
             deadline: IMPORT_DEADLINE,
-            turns: Slots::new(1),
+            slots: Slots::new(1),
             rests_until: Mutex::new(None),
         })
     }
 
-    /// Imports an event when it is its author's turn, and returns what strfry reports, which is still to be confirmed
+    /// Imports an event when its author has a slot, and returns what strfry reports, which is still to be confirmed
     /// by the relay.
     pub(crate) async fn import(&self, event: &Event) -> Result<Imported, ImportError> {
         let deadline = self.deadline;
-        let turn = tokio::time::timeout(deadline, self.turns.acquire(event.pubkey)).await;
-        let _turn = turn.map_err(|_| ImportError::Busy)?;
+        let slot = tokio::time::timeout(deadline, self.slots.acquire(event.pubkey)).await;
+        let _slot = slot.map_err(|_| ImportError::Busy)?;
         if self.rests_until.lock().is_some_and(|until| until > Instant::now()) {
             return Err(ImportError::Rests);
         }

@@ -117,7 +117,7 @@ impl Answerer {
     }
 }
 
-/// The known facts about an event before its facts are loaded.
+/// Whether our rules apply to an event, as far as its line shows it.
 enum Checked {
     /// Its author has signed it.
     Verified,

@@ -35,9 +35,9 @@ impl fmt::Display for Program {
 
 /// The settings of a program, as they are in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToldSettings(BTreeMap<String, String>);
+pub struct ReportedSettings(BTreeMap<String, String>);
 
-impl ToldSettings {
+impl ReportedSettings {
     /// Returns what a program runs with that decides by these.
     pub fn of(loader: &FactLoader) -> Self {
         let settings = [
@@ -55,7 +55,7 @@ impl ToldSettings {
     /// # Errors
     /// Redis does not answer.
     pub async fn read(purgatory: &Purgatory) -> Result<[Option<Self>; 2], PurgatoryError> {
-        let (gateway, plugin) = purgatory.tell_settings("", "", 0).await?;
+        let (gateway, plugin) = purgatory.report_settings("", "", 0).await?;
         Ok([Self::parse(&gateway), Self::parse(&plugin)])
     }
 
@@ -74,7 +74,7 @@ impl ToldSettings {
 }
 
 /// Returns the differences between `own` and `other`, each with its correction.
-pub fn differences(own: &ToldSettings, other: &ToldSettings, of_other: Program) -> Vec<String> {
+pub fn differences(own: &ReportedSettings, other: &ReportedSettings, of_other: Program) -> Vec<String> {
     let named = |(name, mend): &(&str, &str)| {
         let (here, there) = (own.value(name), other.value(name));
         (here != there)
@@ -107,16 +107,16 @@ impl Sightings {
 
 /// Reports the settings of `program`, and logs problems, for as long as it runs.
 pub async fn keep_agreement(program: Program, loader: FactLoader) {
-    let mut ticks = interval(TELL_INTERVAL);
+    let mut ticks = interval(REPORT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut of_redis, mut of_others) = (Sightings::default(), Sightings::default());
     for round in 0_usize.. {
         ticks.tick().await;
-        let own = ToldSettings::of(&loader);
+        let own = ReportedSettings::of(&loader);
         let text = json!(own.0).to_string();
-        let told = loader
+        let reported = loader
             .purgatory
-            .tell_settings(&program.to_string(), &text, TOLD_SECS)
+            .report_settings(&program.to_string(), &text, REPORT_VALID_SECS)
             .await;
         if round.is_multiple_of(REDIS_ROUNDS)
             && let Some(found) = redis_faults(&loader.purgatory).await
@@ -124,13 +124,13 @@ pub async fn keep_agreement(program: Program, loader: FactLoader) {
             log(of_redis.note(found, 1));
         }
         // A Redis that does not answer is named where it is used.
-        let Ok(told) = told else {
+        let Ok(reported) = reported else {
             continue;
         };
-        let others = [(told.0, Program::Gateway), (told.1, Program::Plugin)];
+        let others = [(reported.0, Program::Gateway), (reported.1, Program::Plugin)];
         let found = others
             .iter()
-            .filter_map(|(text, of)| Some(differences(&own, &ToldSettings::parse(text)?, *of)));
+            .filter_map(|(text, of)| Some(differences(&own, &ReportedSettings::parse(text)?, *of)));
         log(of_others.note(found.flatten().collect(), ENOUGH));
     }
 }
@@ -181,10 +181,10 @@ const SAME: &str = "give both the same, in /etc/grasp/config.toml (a variable, o
                     relay.writePolicy.plugin of strfry.conf, overrides it), and restart strfry and the gateway";
 
 /// Between two reports of a program's settings.
-const TELL_INTERVAL: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a report is valid: two rounds and a bit.
-const TOLD_SECS: u64 = 12;
+const REPORT_VALID_SECS: u64 = 12;
 
 /// Rounds in which a problem must be found before it is logged: longer than the report of a stopped program is valid,
 /// so that a restart of both with other settings is not logged.
@@ -201,21 +201,25 @@ mod tests {
     use super::*;
     use crate::options::held_limits::Limits;
 
-    fn told(domain: &str, version: &str) -> ToldSettings {
+    fn reported(domain: &str, version: &str) -> ReportedSettings {
         let rows = [("domain", domain), ("version", version), ("lists", "0")];
-        ToldSettings(rows.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+        ReportedSettings(rows.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
     }
 
     #[test]
     fn each_difference_is_named_with_its_mend() {
-        let found = differences(&told("a.example", "1"), &told("b.example", "2"), Program::Plugin);
+        let found = differences(
+            &reported("a.example", "1"),
+            &reported("b.example", "2"),
+            Program::Plugin,
+        );
 
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("the plugin runs with version 2, but this program with 1: install"));
         assert!(
             found[1].contains("domain b.example, but this program with a.example") && found[1].contains("config.toml")
         );
-        assert!(differences(&told("a", "1"), &told("a", "1"), Program::Plugin).is_empty());
+        assert!(differences(&reported("a", "1"), &reported("a", "1"), Program::Plugin).is_empty());
     }
 
     /// The mend of hold-secs restarted both programs, which apply it by themselves.

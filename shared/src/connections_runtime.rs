@@ -1,6 +1,6 @@
-//! Whose threads read and write a connection: those of the runtime in which its client was made, whoever needs the
-//! connection first. The gateway's background work has threads of its own, behind all others; what pushes share with it
-//! must not be there.
+//! Whose threads read and write a connection: those of the runtime in which its client was made, not of the task that
+//! needs the connection first. The gateway's background work has threads of its own, behind all others; what pushes
+//! share with it must not be there.
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;

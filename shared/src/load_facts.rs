@@ -733,7 +733,7 @@ mod tests {
         assert!(matches!(within, Err(RelayError::TooLarge { .. })), "{within:?}");
     }
 
-    /// Their announcements are too many to be read for an answer; that they list him is known without.
+    /// Their announcements are too many to be read for an answer; that they list the author is known without.
     #[tokio::test]
     async fn a_maintainer_whom_the_largest_announcements_list_is_answered() {
         let loader = loader(serving(Vec::new()).await);

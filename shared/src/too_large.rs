@@ -79,7 +79,8 @@ impl TooLarge {
     }
 }
 
-/// One part in so many of the writer's time goes into finding out about one repository.
+/// How many times as long as a measurement took its result is used, so that measuring takes at most 1/50 of the
+/// writer's time.
 const PAUSE_FACTOR: u32 = 50;
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Repositories that are known: each took long.

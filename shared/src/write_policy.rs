@@ -34,8 +34,8 @@ use crate::purgatory::Hold;
 use crate::purgatory::HoldOutcome;
 use crate::purgatory::NotedRefusal;
 use crate::purgatory::PurgatoryError;
+use crate::purgatory::RelatedReading;
 use crate::purgatory::Room;
-use crate::purgatory::Standing;
 use crate::refusal_log::RefusalLog;
 use crate::refusal_log::excerpt;
 use crate::rules::Admission;
@@ -349,8 +349,8 @@ impl WritePolicy {
                 false => self.loader.is_related(event, &references).await,
             }
         };
-        let (standing, is_related, has_vanished) = tokio::join!(
-            self.loader.purgatory.standing(&event.id, &references.ids),
+        let (reading, is_related, has_vanished) = tokio::join!(
+            self.loader.purgatory.read_related(&event.id, &references.ids),
             is_related,
             self.loader.has_vanished(event)
         );
@@ -358,8 +358,8 @@ impl WritePolicy {
         if has_vanished? {
             return Ok(Refusal::Deleted.into());
         }
-        let is_releasing = |standing: &Standing| standing.own.is_some_and(EntryStatus::counts_as_served);
-        if standing.as_ref().is_ok_and(is_releasing) {
+        let is_releasing = |reading: &RelatedReading| reading.own.is_some_and(EntryStatus::counts_as_served);
+        if reading.as_ref().is_ok_and(is_releasing) {
             let entries = self.loader.purgatory.entries(&[event.id].into()).await?;
             let after = entries.into_iter().flat_map(|entry| entry.after).collect();
             return self.consider_releasing(&after).await;
@@ -368,10 +368,10 @@ impl WritePolicy {
         if is_related? {
             return Ok(Considered::Belongs);
         }
-        let standing = standing?;
+        let reading = reading?;
         let may_be_early = may_precede_its_pull_request(event) && !references.ids.is_empty();
         // An event that was in neither may have moved from the purgatory to the relay meanwhile.
-        if !standing.is_any_here {
+        if !reading.is_any_here {
             if self.loader.is_related(event, &references).await? {
                 return Ok(Considered::Belongs);
             }
@@ -389,7 +389,7 @@ impl WritePolicy {
             is_new_repository: false,
             behind: Some(Behind {
                 refers_to: references.ids,
-                last_lease: standing.last_lease,
+                last_lease: reading.last_lease,
                 may_be_early,
             }),
         })))

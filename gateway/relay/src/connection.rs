@@ -233,7 +233,7 @@ impl Client {
             };
         }
         // Not the other way round: who has room waits for nothing that a client can delay.
-        let _turn = if is_short { None } else { Some(self.turn().await?) };
+        let _permit = if is_short { None } else { Some(self.permit().await?) };
         let room = self
             .share
             .room_for_parsed(parsed_bytes(text.as_str()))

@@ -42,11 +42,11 @@ impl Client {
             Err(too_many) => return self.close(&subscription, &format!("error: {too_many}")).await,
         };
         // Further requests of this address wait, and delay no other address.
-        let turn = self.turn().await?;
+        let permit = self.permit().await?;
         let mut sent = HashSet::new();
         // Each waits for a thread: those of this host wait together. Others have one at a time for each share.
         for some in filters.chunks(if self.is_foreign { 1 } else { LOOKUPS_AT_ONCE }) {
-            for looked_up in future::join_all(some.iter().map(|filter| self.look_up(filter, &turn))).await {
+            for looked_up in future::join_all(some.iter().map(|filter| self.look_up(filter, &permit))).await {
                 match self.send_stored(&subscription, looked_up?, &mut sent).await? {
                     Ok(()) if self.is_foreign && sent.len() > self.relay.limits.results_max => {
                         let max = self.relay.limits.results_max;
@@ -87,41 +87,42 @@ impl Client {
     }
 
     /// Waits until the address of this client may have another request answered.
-    pub(super) async fn turn(&self) -> Result<RequestTurn, Gone> {
+    pub(super) async fn permit(&self) -> Result<RequestPermit, Gone> {
         let requests = Arc::clone(&self.share.of_address.requests);
         requests.acquire_owned().await.map(Arc::new).map_err(|_| Gone)
     }
 
-    /// Looks something up. The database cannot be interrupted: if the client leaves meanwhile, its turn lasts as long.
-    async fn ask<T, F>(&self, turn: &RequestTurn, look_up: impl FnOnce(Arc<Relay>) -> F) -> Result<T, Gone>
+    /// Looks something up. The database cannot be interrupted: if the client leaves meanwhile, its permit lasts as
+    /// long.
+    async fn ask<T, F>(&self, permit: &RequestPermit, look_up: impl FnOnce(Arc<Relay>) -> F) -> Result<T, Gone>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let (looked_up, turn) = (look_up(Arc::clone(&self.relay)), Arc::clone(turn));
+        let (looked_up, permit) = (look_up(Arc::clone(&self.relay)), Arc::clone(permit));
         let asked = tokio::spawn(async move {
             let found = looked_up.await;
-            drop(turn);
+            drop(permit);
             found
         });
         asked.await.map_err(|_| Gone)
     }
 
-    async fn look_up<'f>(&self, filter: &'f Filter, turn: &'f RequestTurn) -> Result<LookedUp<'f>, Gone> {
+    async fn look_up<'f>(&self, filter: &'f Filter, permit: &'f RequestPermit) -> Result<LookedUp<'f>, Gone> {
         let limit_max = self.relay.limits.limit_max;
         let limit = filter.limit.map_or(limit_max, |limit| limit.min(limit_max));
-        let ids = self.newest(filter, limit, turn).await?;
+        let ids = self.newest(filter, limit, permit).await?;
         Ok(LookedUp {
             filter,
-            turn,
+            permit,
             limit,
             ids,
         })
     }
 
-    async fn newest(&self, filter: &Filter, limit: usize, turn: &RequestTurn) -> Result<FoundIds, Gone> {
+    async fn newest(&self, filter: &Filter, limit: usize, permit: &RequestPermit) -> Result<FoundIds, Gone> {
         let filter = filter.clone();
-        self.ask(turn, |relay| async move { relay.store.newest(&filter, limit).await })
+        self.ask(permit, |relay| async move { relay.store.newest(&filter, limit).await })
             .await
     }
 
@@ -134,7 +135,7 @@ impl Client {
     ) -> Result<Result<(), DatabaseError>, Gone> {
         let LookedUp {
             filter,
-            turn,
+            permit,
             limit,
             mut ids,
         } = looked_up;
@@ -164,7 +165,7 @@ impl Client {
             if !(was_full && is_short) {
                 return Ok(Ok(()));
             }
-            ids = self.newest(filter, limit, turn).await?;
+            ids = self.newest(filter, limit, permit).await?;
         }
     }
 
@@ -179,10 +180,10 @@ impl Client {
             Ok(occupied) => occupied,
             Err(too_many) => return self.close(&subscription, &format!("error: {too_many}")).await,
         };
-        let turn = self.turn().await?;
+        let permit = self.permit().await?;
         let count_max = self.relay.limits.count_max;
         let counted = self.ask(
-            &turn,
+            &permit,
             |relay| async move { relay.store.count(filters, count_max).await },
         );
         match counted.await? {
@@ -202,14 +203,14 @@ impl Client {
 
 struct LookedUp<'f> {
     filter: &'f Filter,
-    turn: &'f RequestTurn,
+    permit: &'f RequestPermit,
     limit: usize,
     /// The newest, at most so many.
     ids: FoundIds,
 }
 
 /// The right of an address to have a request answered.
-type RequestTurn = Arc<OwnedSemaphorePermit>;
+type RequestPermit = Arc<OwnedSemaphorePermit>;
 type FoundIds = Result<Vec<EventId>, DatabaseError>;
 
 /// Filters of one request that are looked up at the same time.

@@ -208,7 +208,7 @@ impl AdminParts {
     }
 
     async fn metrics(&self) -> String {
-        let vitals = self.health.check().await;
+        let health = self.health.check().await;
         let (pusher, upload_pack) = (&self.gateway.pusher, &self.gateway.upload_pack);
         let reconciler = &pusher.reconciler;
         let (releases, release_durations) = reconciler.publisher.counts();
@@ -216,7 +216,7 @@ impl AdminParts {
         let [received_bytes] = pusher.receiver.received_bytes.counts();
         let last = self.surveys.borrow();
         metrics(&Figures {
-            vitals: &vitals,
+            health: &health,
             survey: last.as_ref().and_then(|survey| survey.as_ref().ok()),
             pushes: pusher.log.counts(),
             releases,

@@ -36,13 +36,13 @@ pub(crate) struct Health {
 /// The last result, and the checks that have not returned yet.
 #[derive(Default)]
 pub(crate) struct HealthState {
-    last: Option<(Instant, Vitals)>,
-    disk_check: Option<JoinHandle<Result<DiskRoom, Ailment>>>,
+    last: Option<(Instant, HealthReport)>,
+    disk_check: Option<JoinHandle<Result<DiskRoom, HealthFault>>>,
 }
 
 /// The result of a check for each service.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Vitals {
+pub(super) struct HealthReport {
     /// The counts of waiting events.
     pub(super) redis: PartAnswer<InventoryCounts>,
     /// `false`: the purgatory is in memory.
@@ -57,14 +57,14 @@ pub(super) struct Vitals {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PartAnswer<T> {
     /// The answer, or the problem.
-    pub(super) answer: Result<T, Ailment>,
+    pub(super) answer: Result<T, HealthFault>,
     /// How long it took.
     pub(super) took: Duration,
 }
 
 /// A problem of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Ailment {
+pub(super) enum HealthFault {
     #[error("no answer in {} s", ANSWER_MAX.as_secs())]
     Silent,
     /// It has answered with an error.
@@ -76,7 +76,7 @@ pub(super) enum Ailment {
     NoRoom { bytes_free: u64, free_min: u64 },
 }
 
-impl Ailment {
+impl HealthFault {
     /// An error with its causes, for one line.
     fn of(error: impl std::error::Error) -> Self {
         Self::Failed(causes(&error))
@@ -92,64 +92,67 @@ pub(super) struct DiskRoom {
 
 impl Health {
     /// Checks, unless there is a recent result.
-    pub(super) async fn check(&self) -> Vitals {
+    pub(super) async fn check(&self) -> HealthReport {
         let mut state = self.state.lock().await;
-        if let Some((at, vitals)) = &state.last
+        if let Some((at, report)) = &state.last
             && at.elapsed() < BELIEVED_FOR
         {
-            return vitals.clone();
+            return report.clone();
         }
         let (redis, relay, disk) = tokio::join!(
-            within(async { self.purgatory.counts().await.map_err(Ailment::of) }),
+            within(async { self.purgatory.counts().await.map_err(HealthFault::of) }),
             within(self.ask_relay()),
             within(self.ask_disk(&mut state.disk_check)),
         );
-        let vitals = Vitals {
+        let report = HealthReport {
             redis,
             has_redis: self.has_redis,
             relay,
             disk,
         };
-        state.last = Some((Instant::now(), vitals.clone()));
-        vitals
+        state.last = Some((Instant::now(), report.clone()));
+        report
     }
 
     /// Asks for an event that is not there.
-    async fn ask_relay(&self) -> Result<(), Ailment> {
+    async fn ask_relay(&self) -> Result<(), HealthFault> {
         let nothing = Filter::new().id(EventId::from_byte_array([0; 32]));
-        self.relay.any(vec![nothing]).await.map(drop).map_err(Ailment::of)
+        self.relay.any(vec![nothing]).await.map(drop).map_err(HealthFault::of)
     }
 
     /// Asks the file system, which may hang: then it is not asked again until it has answered.
-    async fn ask_disk(&self, check: &mut Option<JoinHandle<Result<DiskRoom, Ailment>>>) -> Result<DiskRoom, Ailment> {
+    async fn ask_disk(
+        &self,
+        check: &mut Option<JoinHandle<Result<DiskRoom, HealthFault>>>,
+    ) -> Result<DiskRoom, HealthFault> {
         let running = check.get_or_insert_with(|| {
             let (data_dir, free_min) = (self.data_dir.clone(), self.disk_limits.get().free_min);
             tokio::task::spawn_blocking(move || {
                 let found = rustix::fs::statvfs(&data_dir);
-                let found = found.map_err(Ailment::of)?;
+                let found = found.map_err(HealthFault::of)?;
                 let is_read_only = found.f_flag.contains(StatVfsMountFlags::RDONLY);
                 judge_disk(found.f_bavail.saturating_mul(found.f_frsize), free_min, is_read_only)
             })
         });
         let found = running.await;
         *check = None;
-        found.unwrap_or_else(|error| Err(Ailment::of(error)))
+        found.unwrap_or_else(|error| Err(HealthFault::of(error)))
     }
 }
 
 /// Interprets the file system's numbers.
-fn judge_disk(bytes_free: u64, free_min: u64, is_read_only: bool) -> Result<DiskRoom, Ailment> {
+fn judge_disk(bytes_free: u64, free_min: u64, is_read_only: bool) -> Result<DiskRoom, HealthFault> {
     match is_read_only {
-        true => Err(Ailment::ReadOnly),
-        false if bytes_free < free_min => Err(Ailment::NoRoom { bytes_free, free_min }),
+        true => Err(HealthFault::ReadOnly),
+        false if bytes_free < free_min => Err(HealthFault::NoRoom { bytes_free, free_min }),
         false => Ok(DiskRoom { bytes_free }),
     }
 }
 
-async fn within<T>(ask: impl Future<Output = Result<T, Ailment>>) -> PartAnswer<T> {
+async fn within<T>(ask: impl Future<Output = Result<T, HealthFault>>) -> PartAnswer<T> {
     let start = Instant::now();
     let answer = timeout(ANSWER_MAX, ask).await;
-    let answer = answer.unwrap_or(Err(Ailment::Silent));
+    let answer = answer.unwrap_or(Err(HealthFault::Silent));
     PartAnswer {
         answer,
         took: start.elapsed(),
@@ -175,6 +178,6 @@ mod tests {
                 .to_string()
                 .contains("--disk-free-min")
         );
-        assert_eq!(judge_disk(10, 10, true), Err(Ailment::ReadOnly));
+        assert_eq!(judge_disk(10, 10, true), Err(HealthFault::ReadOnly));
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use shared::decision_counts::DecisionCount;
 
+use crate::admin::health::HealthReport;
 use crate::admin::health::PartAnswer;
-use crate::admin::health::Vitals;
 use crate::admin::survey::Survey;
 use crate::fairness::slots::SlotLoad;
 use crate::fetch::answers::ANSWER_SOURCES;
@@ -21,7 +21,7 @@ use crate::reconcile::publish::RELEASE_OUTCOMES;
 
 /// The figures that are written.
 pub(super) struct Figures<'a> {
-    pub(super) vitals: &'a Vitals,
+    pub(super) health: &'a HealthReport,
     /// `None`: the purgatory could not be read.
     pub(super) survey: Option<&'a Survey>,
     /// In the order of [`PUSH_OUTCOMES`].
@@ -51,7 +51,7 @@ pub(super) fn metrics(figures: &Figures<'_>) -> String {
     let mut page = MetricsPage::default();
     page.family("grasp_build_info", "gauge", "The running version.");
     page.value("grasp_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    page.parts(figures.vitals);
+    page.parts(figures.health);
     if let Some(survey) = figures.survey {
         page.purgatory(survey);
     }
@@ -68,11 +68,11 @@ struct MetricsPage {
 }
 
 impl MetricsPage {
-    fn parts(&mut self, vitals: &Vitals) {
+    fn parts(&mut self, health: &HealthReport) {
         let parts = [
-            ("redis", answered(&vitals.redis)),
-            ("relay", answered(&vitals.relay)),
-            ("disk", answered(&vitals.disk)),
+            ("redis", answered(&health.redis)),
+            ("relay", answered(&health.relay)),
+            ("disk", answered(&health.disk)),
         ];
         let help = "Whether a service that the server needs answers.";
         let up = parts.map(|(part, (is_up, _))| (part, u8::from(is_up)));
@@ -85,7 +85,7 @@ impl MetricsPage {
             "part",
             took,
         );
-        if let Ok(counts) = &vitals.redis.answer {
+        if let Ok(counts) = &health.redis.answer {
             let waits = [("waiting", counts.waiting), ("releasing", counts.releasing)];
             self.by(
                 "grasp_purgatory_events",
@@ -104,7 +104,7 @@ impl MetricsPage {
             let help = "Repositories that a gateway must reconcile.";
             self.one("grasp_purgatory_dirty_repositories", help, counts.dirty);
         }
-        if let Ok(room) = &vitals.disk.answer {
+        if let Ok(room) = &health.disk.answer {
             self.one(
                 "grasp_disk_free_bytes",
                 "Free bytes where the repositories are.",
@@ -282,13 +282,13 @@ mod tests {
     use shared::purgatory::InventoryCounts;
 
     use super::*;
-    use crate::admin::health::Ailment;
     use crate::admin::health::DiskRoom;
+    use crate::admin::health::HealthFault;
     use crate::admin::readiness::tests::found;
     use crate::admin::rows::tests::row;
 
-    fn page(redis: Result<InventoryCounts, Ailment>, survey: Option<&Survey>) -> String {
-        let vitals = Vitals {
+    fn page(redis: Result<InventoryCounts, HealthFault>, survey: Option<&Survey>) -> String {
+        let health = HealthReport {
             redis: found(redis),
             has_redis: true,
             relay: found(Ok(())),
@@ -303,7 +303,7 @@ mod tests {
             payers: 1,
         };
         metrics(&Figures {
-            vitals: &vitals,
+            health: &health,
             survey,
             pushes: [7, 4, 1, 0, 2, 0, 0, 0],
             releases: [5, 0, 0, 0, 1],
@@ -363,7 +363,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
-        let blind = page(Err(Ailment::Silent), None);
+        let blind = page(Err(HealthFault::Silent), None);
         assert!(
             blind.contains("grasp_part_up{part=\"redis\"} 0") && !blind.contains("grasp_purgatory"),
             "{blind}"

@@ -1,22 +1,22 @@
 //! Whether the server is ready, as text. Pure.
 
+use crate::admin::health::HealthReport;
 use crate::admin::health::PartAnswer;
-use crate::admin::health::Vitals;
 
 /// Whether everything answers, and what each part has said, a line each.
-pub(super) fn readiness(vitals: &Vitals) -> (bool, String) {
+pub(super) fn readiness(health: &HealthReport) -> (bool, String) {
     let lines = [
         (
             "redis",
-            match vitals.has_redis {
-                true => line(&vitals.redis),
+            match health.has_redis {
+                true => line(&health.redis),
                 false => "not used: held events are in memory, and are lost when the process ends".to_owned(),
             },
         ),
-        ("relay", line(&vitals.relay)),
-        ("disk", line(&vitals.disk)),
+        ("relay", line(&health.relay)),
+        ("disk", line(&health.disk)),
     ];
-    let is_ready = vitals.redis.answer.is_ok() && vitals.relay.answer.is_ok() && vitals.disk.answer.is_ok();
+    let is_ready = health.redis.answer.is_ok() && health.relay.answer.is_ok() && health.disk.answer.is_ok();
     let mut text = String::from(if is_ready { "ready\n" } else { "not ready\n" });
     for (part, line) in lines {
         text.extend([part, ": ", &line, "\n"]);
@@ -39,18 +39,18 @@ pub(crate) mod tests {
     use shared::purgatory::InventoryCounts;
 
     use super::*;
-    use crate::admin::health::Ailment;
     use crate::admin::health::DiskRoom;
+    use crate::admin::health::HealthFault;
 
-    pub(in crate::admin) fn found<T>(answer: Result<T, Ailment>) -> PartAnswer<T> {
+    pub(in crate::admin) fn found<T>(answer: Result<T, HealthFault>) -> PartAnswer<T> {
         PartAnswer {
             answer,
             took: Duration::from_millis(2),
         }
     }
 
-    fn well() -> Vitals {
-        Vitals {
+    fn well() -> HealthReport {
+        HealthReport {
             redis: found(Ok(InventoryCounts {
                 waiting: 3,
                 ..InventoryCounts::default()
@@ -70,7 +70,7 @@ pub(crate) mod tests {
                 "ready\nredis: ok (2 ms)\nrelay: ok (2 ms)\ndisk: ok (2 ms)\n".to_owned()
             )
         );
-        let in_memory = Vitals {
+        let in_memory = HealthReport {
             has_redis: false,
             ..well()
         };
@@ -79,8 +79,8 @@ pub(crate) mod tests {
             is_ready && text.contains("redis: not used: held events are in memory"),
             "{text}"
         );
-        let without_relay = Vitals {
-            relay: found(Err(Ailment::Failed("no answer\nready".to_owned()))),
+        let without_relay = HealthReport {
+            relay: found(Err(HealthFault::Failed("no answer\nready".to_owned()))),
             ..well()
         };
         let (is_ready, text) = readiness(&without_relay);

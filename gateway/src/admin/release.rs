@@ -159,7 +159,7 @@ async fn have_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<(), Pur
     }
     let event_ids = BTreeSet::from([entry.event.id]);
     for coordinate in &entry.coordinates {
-        purgatory.ask_for_looks(coordinate, &event_ids).await?;
+        purgatory.mark_unreconciled(coordinate, &event_ids).await?;
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ async fn is_to_be_reconciled(purgatory: &Purgatory, entry: &Entry) -> Result<boo
     for coordinate in &entry.coordinates {
         let is_left = match nip34::is_pull_request(entry.event.kind.as_u16()) {
             true => purgatory
-                .looks_page(coordinate)
+                .unreconciled_page(coordinate)
                 .await?
                 .event_ids()
                 .contains(&entry.event.id),

@@ -120,7 +120,7 @@ async fn concerned(reconciler: &Reconciler, event: &Event) -> BTreeSet<Coordinat
             let identifier = event.tags.identifier().and_then(|d| d.parse().ok());
             identifier.map(|identifier| of(event, identifier)).into_iter().collect()
         }
-        // Anybody may ask other servers, as often as he likes.
+        // Anybody may ask other servers, as often as they like.
         nip34::VANISH if !reconciler.loader.service.is_asked_to_forget(event) => BTreeSet::new(),
         nip34::VANISH => {
             forget_waiting(reconciler, event).await;

@@ -44,7 +44,7 @@ pub(super) async fn mark_staged(reconciler: &Reconciler, page: &[Coordinate]) ->
     for coordinate in page {
         let staged = reconciler.repositories.staged(&[coordinate.clone()].into()).await;
         let event_ids: BTreeSet<_> = staged.iter().map(|staged| staged.event_id).collect();
-        let asked = reconciler.loader.purgatory.ask_for_looks(coordinate, &event_ids);
+        let asked = reconciler.loader.purgatory.mark_unreconciled(coordinate, &event_ids);
         mark_page(reconciler, asked).await?;
     }
     mark_repositories(reconciler, page).await

@@ -8,7 +8,7 @@ use crate::background::recheck::rest;
 use crate::logged::logged;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
-use crate::repositories::Line;
+use crate::repositories::LockQueue;
 use crate::repositories::maintenance::Effort;
 use crate::repositories::maintenance::Maintained;
 
@@ -57,7 +57,7 @@ async fn remove_unreachable(reconciler: &Reconciler, coordinate: &Coordinate) ->
             return Ok(0);
         };
         let locked = repositories
-            .lock_in(Line::Strangers, &[coordinate.clone()].into())
+            .lock_in(LockQueue::Strangers, &[coordinate.clone()].into())
             .await?;
         let facts = reconciler.large_loads.load_about(coordinate).await?;
         // Of some states it is not known what they want.

@@ -11,7 +11,7 @@ use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
-use crate::repositories::Line;
+use crate::repositories::LockQueue;
 use crate::repositories::LockedRepositories;
 
 /// Reconciles a dirty coordinate, and others if the decision needs them. One that is not dirty any more, because
@@ -24,7 +24,10 @@ pub(super) async fn reconcile_dirty(
     coordinate: &Coordinate,
 ) -> Result<Reconciled, ReconcileError> {
     let coordinates = BTreeSet::from([coordinate.clone()]);
-    let locked = reconciler.repositories.lock_soon(Line::Owners, &coordinates).await?;
+    let locked = reconciler
+        .repositories
+        .lock_soon(LockQueue::Owners, &coordinates)
+        .await?;
     if reconciler.loader.purgatory.dirty_number(coordinate).await?.is_none() {
         return Ok(Reconciled::default());
     }
@@ -70,8 +73,8 @@ pub(super) async fn reconcile_all_that_it_takes(
 async fn reconcile_together(reconciler: &Reconciler, scope: FactsScope) -> Result<Reconciled, ReconcileError> {
     // Strangers offer PRs to several repositories.
     let line = match scope.pull_request_ids.is_empty() {
-        true => Line::Owners,
-        false => Line::Strangers,
+        true => LockQueue::Owners,
+        false => LockQueue::Strangers,
     };
     let mut locked = reconciler.repositories.lock_soon(line, &scope.coordinates).await?;
     load_and_reconcile(reconciler, &mut locked, scope).await

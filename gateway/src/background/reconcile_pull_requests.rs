@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nostr::event::EventId;
 use shared::nip34::Coordinate;
-use shared::purgatory::Looked;
+use shared::purgatory::PullRequestOutcome;
 use shared::rules::Installation;
 use shared::rules::Staged;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use crate::logged::logged;
 use crate::reconcile::Reconciled;
 use crate::reconcile::Reconciler;
 use crate::reconcile::error::ReconcileError;
-use crate::repositories::Line;
+use crate::repositories::LockQueue;
 use crate::repositories::error::RepositoryError;
 
 /// Reconciles one page of the PRs of a repository, and of the events that commits are staged for. The purgatory keeps
@@ -30,9 +30,12 @@ pub(super) async fn reconcile_pull_requests(
 ) -> Result<Reconciled, ReconcileError> {
     let purgatory = &reconciler.loader.purgatory;
     let coordinates = BTreeSet::from([coordinate.clone()]);
-    let locked = reconciler.repositories.lock_soon(Line::Strangers, &coordinates).await?;
-    let looks = purgatory.looks_page(coordinate).await?;
-    let event_ids = looks.event_ids();
+    let locked = reconciler
+        .repositories
+        .lock_soon(LockQueue::Strangers, &coordinates)
+        .await?;
+    let unreconciled = purgatory.unreconciled_page(coordinate).await?;
+    let event_ids = unreconciled.event_ids();
     let reconciled = match event_ids.is_empty() {
         true => Reconciled::default(),
         false => reconcile_all_that_it_takes(reconciler, locked, coordinate, event_ids).await?,
@@ -43,7 +46,7 @@ pub(super) async fn reconcile_pull_requests(
             purgatory.mark_dirty(&coordinates).await?;
         }
         purgatory
-            .note_looked(coordinate, &looks, &found(coordinate, &reconciled))
+            .note_reconciled(coordinate, &unreconciled, &found(coordinate, &reconciled))
             .await
     };
     if let Err(error) = noted.await {
@@ -70,34 +73,47 @@ pub(super) async fn prepare(reconciler: &Reconciler, unprepared: &[Installation]
             }
         }
         let event_ids = BTreeSet::from([event_id]);
-        if let Err(error) = reconciler.loader.purgatory.ask_for_looks(coordinate, &event_ids).await {
+        if let Err(error) = reconciler
+            .loader
+            .purgatory
+            .mark_unreconciled(coordinate, &event_ids)
+            .await
+        {
             tracing::warn!(repo.coordinate = %coordinate, error = logged(&error), "cannot ask for a PR to be reconciled");
         }
     }
 }
 
 /// Returns the results for the PRs that are not simply done.
-fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, Looked> {
+fn found(coordinate: &Coordinate, reconciled: &Reconciled) -> BTreeMap<EventId, PullRequestOutcome> {
     let here = |staged: &BTreeSet<Staged>| -> Vec<EventId> {
         let here = staged.iter().filter(|staged| staged.coordinate == *coordinate);
         here.map(|staged| staged.event_id).collect()
     };
     let mut found = BTreeMap::new();
-    found.extend(here(&reconciled.staged).into_iter().map(|id| (id, Looked::Staged)));
+    found.extend(
+        here(&reconciled.staged)
+            .into_iter()
+            .map(|id| (id, PullRequestOutcome::Staged)),
+    );
     found.extend(reconciled.undecided.iter().map(|id| (*id, later(0))));
     let uninstallable = reconciled.uninstallable.iter();
     found.extend(uninstallable.map(|((_, event_id), age_secs)| (*event_id, later(*age_secs))));
     if !reconciled.left.is_empty() {
         // As soon as the lock of the repository is free.
-        found.extend(reconciled.undecided.iter().map(|id| (*id, Looked::Again)));
+        found.extend(reconciled.undecided.iter().map(|id| (*id, PullRequestOutcome::Again)));
     }
-    found.extend(here(&reconciled.still_staged).into_iter().map(|id| (id, Looked::Again)));
+    found.extend(
+        here(&reconciled.still_staged)
+            .into_iter()
+            .map(|id| (id, PullRequestOutcome::Again)),
+    );
     found
 }
 
 /// The pause before the next attempt to set the ref of a PR: as long as it has been held, so that it doubles.
-fn later(age_secs: u64) -> Looked {
-    Looked::Later {
+fn later(age_secs: u64) -> PullRequestOutcome {
+    PullRequestOutcome::Later {
         secs: age_secs.clamp(RETRY.as_secs(), RETRY_MAX.as_secs()),
     }
 }
@@ -122,12 +138,24 @@ mod tests {
         let other = BTreeSet::from([format!("30617:{}:s", "11".repeat(32)).parse().unwrap()]);
         let nothing = BTreeSet::new();
         for (story, age_secs, is_undecided, left, expected) in [
-            ("new", 0, true, &nothing, Looked::Later { secs: 30 }),
-            ("older", 90, true, &nothing, Looked::Later { secs: 90 }),
-            ("old", 1_000_000, true, &nothing, Looked::Later { secs: 3600 }),
-            ("served", 0, false, &nothing, Looked::Later { secs: 30 }),
-            ("its repository is locked", 90, true, &other, Looked::Again),
-            ("another is locked", 90, false, &other, Looked::Later { secs: 90 }),
+            ("new", 0, true, &nothing, PullRequestOutcome::Later { secs: 30 }),
+            ("older", 90, true, &nothing, PullRequestOutcome::Later { secs: 90 }),
+            (
+                "old",
+                1_000_000,
+                true,
+                &nothing,
+                PullRequestOutcome::Later { secs: 3600 },
+            ),
+            ("served", 0, false, &nothing, PullRequestOutcome::Later { secs: 30 }),
+            ("its repository is locked", 90, true, &other, PullRequestOutcome::Again),
+            (
+                "another is locked",
+                90,
+                false,
+                &other,
+                PullRequestOutcome::Later { secs: 90 },
+            ),
         ] {
             let undecided = [event_id].into_iter().filter(|_| is_undecided).collect();
             let reconciled = Reconciled {

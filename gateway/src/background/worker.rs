@@ -175,7 +175,7 @@ impl Worker {
             }
         }
         for (coordinate, event_ids) in self.reconciler.paused.over() {
-            purgatory.ask_for_looks(&coordinate, &event_ids).await?;
+            purgatory.mark_unreconciled(&coordinate, &event_ids).await?;
             self.reconciler.paused.note_asked_for(&coordinate, &event_ids);
         }
         if pending.has_pull_requests || pending.is_overdue {
@@ -224,7 +224,7 @@ impl Worker {
         let alike = |running: &&Work| is_of_pull_requests(running) == is_of_pull_requests(&work);
         let running_max = match &work {
             Work::Repository(_) => reconciles_max(),
-            Work::PullRequests(_) => LOOKS_MAX,
+            Work::PullRequests(_) => PULL_REQUEST_RECONCILES_MAX,
         };
         if is_busy || self.running.iter().filter(alike).count() >= running_max {
             return;
@@ -358,7 +358,7 @@ const BATCH: usize = 64;
 const PUBLISHED_AT_ONCE: usize = 32;
 
 /// Repositories whose PRs are reconciled at the same time. Reconciles of repositories take none of these slots.
-const LOOKS_MAX: usize = 2;
+const PULL_REQUEST_RECONCILES_MAX: usize = 2;
 
 /// Returns how many repositories are reconciled at the same time. More than there are processors would make pushes and
 /// pages wait. One whose lock others have comes back; one that waits for the relay leaves the others one place.

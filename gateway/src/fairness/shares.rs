@@ -33,7 +33,7 @@ pub(crate) struct Shares {
     table: Arc<Mutex<ClaimTable>>,
 }
 
-/// A place, and the bytes that its owner has added to it. Dropped, both are free again.
+/// One claim of a payer, and the bytes that were added to it. Dropped, both are free again.
 #[must_use = "a claim that is dropped counts no more"]
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -60,7 +60,7 @@ struct ClaimTable {
 struct ClaimEntry {
     payer: IpAddr,
     bytes: u64,
-    is_kept: bool,
+    is_protected: bool,
     ended: CancellationToken,
 }
 
@@ -91,7 +91,7 @@ impl Shares {
         self
     }
 
-    /// Takes a place for a client at `address`. Where none is free, the youngest of the address with most ends, since
+    /// Makes a claim for a client at `address`. Where none is free, the youngest of the address with most ends, since
     /// the least work is lost with it.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Shares {
         if table.claims.len() >= self.limits.get().claims_max {
             self.hits.add(0, 1);
             let most = |(id, entry): &(u64, &ClaimEntry)| (table.usage(entry.payer).claims, *id);
-            let victim = table.not_kept().max_by_key(most);
+            let victim = table.unprotected().max_by_key(most);
             let (id, _) = victim.filter(|victim| most(victim).0 > claims).ok_or(AllInUse)?;
             table.end(id);
         }
@@ -116,7 +116,7 @@ impl Shares {
             ClaimEntry {
                 payer,
                 bytes: 0,
-                is_kept: false,
+                is_protected: false,
                 ended: ended.clone(),
             },
         );
@@ -161,7 +161,10 @@ impl Claim {
         }
         while table.bytes.saturating_add(bytes) > bytes_max {
             let most = |(_, entry): &(u64, &ClaimEntry)| (table.usage(entry.payer).bytes, entry.bytes);
-            let victim = table.not_kept().filter(|(_, entry)| entry.bytes > 0).max_by_key(most);
+            let victim = table
+                .unprotected()
+                .filter(|(_, entry)| entry.bytes > 0)
+                .max_by_key(most);
             let (id, _) = victim.filter(|victim| most(victim).0 > wanted).ok_or(AllInUse)?;
             table.end(id);
         }
@@ -192,20 +195,20 @@ impl Claim {
         self.ended.cancelled().await;
     }
 
-    /// Protects it from being replaced, until it is released.
+    /// Protects it from being replaced, until [`Self::unprotect`].
     ///
     /// # Errors
     /// [`AllInUse`] if it has ended already.
-    pub(crate) fn keep(&self) -> Result<(), AllInUse> {
+    pub(crate) fn protect(&self) -> Result<(), AllInUse> {
         let mut table = self.shares.table.lock();
-        table.claims.get_mut(&self.id).ok_or(AllInUse)?.is_kept = true;
+        table.claims.get_mut(&self.id).ok_or(AllInUse)?.is_protected = true;
         Ok(())
     }
 
     /// Lets it be replaced again.
-    pub(crate) fn release(&self) {
+    pub(crate) fn unprotect(&self) {
         if let Some(entry) = self.shares.table.lock().claims.get_mut(&self.id) {
-            entry.is_kept = false;
+            entry.is_protected = false;
         }
     }
 }
@@ -221,10 +224,10 @@ impl ClaimTable {
         self.payers.get(&payer).copied().unwrap_or_default()
     }
 
-    fn not_kept(&self) -> impl Iterator<Item = (u64, &ClaimEntry)> {
+    fn unprotected(&self) -> impl Iterator<Item = (u64, &ClaimEntry)> {
         self.claims
             .iter()
-            .filter(|(_, entry)| !entry.is_kept)
+            .filter(|(_, entry)| !entry.is_protected)
             .map(|(id, entry)| (*id, entry))
     }
 
@@ -301,7 +304,7 @@ mod tests {
 
         assert!(has_ended(&large) && !has_ended(&small));
         assert_eq!(large.grow(1), Err(AllInUse));
-        assert_eq!(large.keep(), Err(AllInUse));
+        assert_eq!(large.protect(), Err(AllInUse));
         assert_eq!(own.grow(60), Err(AllInUse));
         own.give_back(30);
         own.grow(80).unwrap();
@@ -315,15 +318,15 @@ mod tests {
         let kept = [(); 2].map(|()| shares.enter(address(1)).unwrap());
         for claim in &kept {
             claim.grow(5).unwrap();
-            claim.keep().unwrap();
+            claim.protect().unwrap();
         }
 
         assert_eq!(shares.enter(address(2)).err(), Some(AllInUse));
         assert!(!kept.iter().any(has_ended));
-        kept[0].release();
+        kept[0].unprotect();
         let entered = shares.enter(address(2)).unwrap();
         assert_eq!(kept.each_ref().map(has_ended), [true, false]);
-        assert_eq!(kept[0].keep(), Err(AllInUse));
+        assert_eq!(kept[0].protect(), Err(AllInUse));
         drop(entered);
     }
 
@@ -332,7 +335,7 @@ mod tests {
         let shares = shares(10, 100).with_bytes_for_others();
         let [one, other] = [1, 2].map(|last| shares.enter(address(last)).unwrap());
         one.grow(75).unwrap();
-        one.keep().unwrap();
+        one.protect().unwrap();
 
         assert_eq!(one.grow(1), Err(AllInUse));
         other.grow(25).unwrap();

@@ -43,7 +43,7 @@ impl Payer for PublicKey {
 pub(crate) struct SlotUse {
     /// Work that may not have all slots.
     pub(crate) is_bulk: bool,
-    /// It had a slot before, and goes on before its payer's other work begins.
+    /// It had a slot before, and continues before its payer's other work begins.
     pub(crate) is_begun: bool,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Slot<P: Payer = IpAddr> {
     slots: Slots<P>,
     payer: P,
     is_bulk: bool,
-    /// How many its payer had besides when it got this one, as far as that makes a difference.
+    /// How many slots its payer had already when it got this one, at most [`NICENESS_STEPS_MAX`].
     others: u8,
 }
 
@@ -203,7 +203,7 @@ impl<P: Payer> Slots<P> {
 
     /// Waits until somebody with fewer slots would get one that `payer` gives back; with `only_begun`, somebody whose
     /// work has begun.
-    pub(crate) async fn is_wanted(&self, is_bulk: bool, only_begun: impl Fn() -> bool, payer: P) {
+    pub(crate) async fn until_wanted(&self, is_bulk: bool, only_begun: impl Fn() -> bool, payer: P) {
         let payer = payer.share();
         loop {
             let changed = self.0.changed.notified();
@@ -347,8 +347,8 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    async fn is_wanted(slots: &Slots, is_bulk: bool, payer: IpAddr) {
-        slots.is_wanted(is_bulk, || false, payer).await;
+    async fn until_wanted(slots: &Slots, is_bulk: bool, payer: IpAddr) {
+        slots.until_wanted(is_bulk, || false, payer).await;
     }
 
     #[tokio::test]
@@ -386,11 +386,11 @@ mod tests {
         let mut again = Box::pin(slots.acquire_for(begun, address(2)));
         assert!(new.as_mut().now_or_never().is_none());
         assert!(again.as_mut().now_or_never().is_none());
-        assert!(is_wanted(&slots, true, address(1)).now_or_never().is_some());
-        let begun_only = slots.is_wanted(true, || true, address(1));
+        assert!(until_wanted(&slots, true, address(1)).now_or_never().is_some());
+        let begun_only = slots.until_wanted(true, || true, address(1));
         assert!(begun_only.now_or_never().is_some());
         let other = slots.acquire(address(3)).now_or_never().expect("it is no bulk work");
-        assert!(is_wanted(&slots, false, address(3)).now_or_never().is_none());
+        assert!(until_wanted(&slots, false, address(3)).now_or_never().is_none());
 
         drop(held);
 
@@ -402,10 +402,10 @@ mod tests {
         let held = new.as_mut().now_or_never();
         let mut third = Box::pin(slots.acquire_for(bulk, address(4)));
         assert!(third.as_mut().now_or_never().is_none());
-        assert!(slots.is_wanted(true, || true, address(2)).now_or_never().is_none());
-        assert!(slots.is_wanted(true, || false, address(2)).now_or_never().is_some());
+        assert!(slots.until_wanted(true, || true, address(2)).now_or_never().is_none());
+        assert!(slots.until_wanted(true, || false, address(2)).now_or_never().is_some());
         drop((held, third));
-        assert!(is_wanted(&slots, true, address(2)).now_or_never().is_none());
+        assert!(until_wanted(&slots, true, address(2)).now_or_never().is_none());
         drop(other);
         assert_eq!(slots.in_use(), 0);
     }
@@ -420,11 +420,11 @@ mod tests {
         assert!(same.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
         // One is free, and for somebody else: the second would get it if another were.
-        let mut wanted_of_one = Box::pin(is_wanted(&slots, false, address(2)));
-        assert!(is_wanted(&slots, false, address(1)).now_or_never().is_some());
+        let mut wanted_of_one = Box::pin(until_wanted(&slots, false, address(2)));
+        assert!(until_wanted(&slots, false, address(1)).now_or_never().is_some());
         assert!(wanted_of_one.as_mut().now_or_never().is_none());
         drop(second);
-        let mut wanted_of_many = Box::pin(is_wanted(&slots, false, address(1)));
+        let mut wanted_of_many = Box::pin(until_wanted(&slots, false, address(1)));
         assert!(wanted_of_many.as_mut().now_or_never().is_none());
 
         let _third = slots.acquire(address(3)).await;

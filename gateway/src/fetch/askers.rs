@@ -1,4 +1,4 @@
-//! Who waits for a load: the addresses of all who have asked for it. The load takes a place as soon as one of them may
+//! Who waits for a load: the addresses of all who have asked for it. The load takes a slot as soon as one of them may
 //! have one, so that who asks for what a stranger has asked for before does not wait in that stranger's share.
 
 use std::net::IpAddr;
@@ -31,8 +31,8 @@ impl Askers {
         });
     }
 
-    /// Waits for a place in the share of any of them, also of those who come meanwhile.
-    pub(crate) async fn place(&self, slots: &Slots) -> Slot {
+    /// Waits for a slot in the share of any of them, also of those who come meanwhile.
+    pub(crate) async fn acquire(&self, slots: &Slots) -> Slot {
         let mut payers = self.0.subscribe();
         let mut waiting = FuturesUnordered::new();
         loop {
@@ -48,7 +48,7 @@ impl Askers {
 }
 
 /// Addresses in whose shares one load waits. A load is joined for a second, so that those who want somebody to wait in
-/// their shares would have to ask for his repository from a thousand addresses in each second, before he does.
+/// their shares would have to ask for its repository from a thousand addresses in each second, before it does.
 const ASKERS_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -67,40 +67,40 @@ mod tests {
         let slots = Slots::new(4);
         let held = join_all((0..2).map(|_| slots.acquire(address(1)))).await;
         let askers = Askers::new(address(1));
-        let mut place = Box::pin(askers.place(&slots));
-        assert!(place.as_mut().now_or_never().is_none(), "the third is for others");
+        let mut waiting = Box::pin(askers.acquire(&slots));
+        assert!(waiting.as_mut().now_or_never().is_none(), "the third is for others");
 
         askers.add(address(1));
-        assert!(place.as_mut().now_or_never().is_none());
+        assert!(waiting.as_mut().now_or_never().is_none());
         askers.add(address(2));
 
-        let slot = place
+        let slot = waiting
             .as_mut()
             .now_or_never()
-            .expect("it has a place in the share of the second");
+            .expect("it has a slot in the share of the second");
         assert_eq!(slots.load().waiting, 0);
         drop((held, slot));
         assert_eq!(slots.load().used, 0);
     }
 
     #[tokio::test]
-    async fn behind_many_strangers_with_places_the_next_waits_in_his_own_share() {
+    async fn behind_many_strangers_with_slots_the_next_waits_in_his_own_share() {
         let slots = Slots::new(101);
         let held = join_all((0..100).map(|last| slots.acquire(address(last)))).await;
         let last = slots.acquire(address(250)).await;
         let askers = Askers::new(address(0));
         (1..100).for_each(|last| askers.add(address(last)));
-        let mut place = Box::pin(askers.place(&slots));
-        assert!(place.as_mut().now_or_never().is_none());
+        let mut waiting = Box::pin(askers.acquire(&slots));
+        assert!(waiting.as_mut().now_or_never().is_none());
 
         askers.add(address(200));
-        assert!(place.as_mut().now_or_never().is_none());
+        assert!(waiting.as_mut().now_or_never().is_none());
         let mut later = Box::pin(slots.acquire(address(251)));
         assert!(later.as_mut().now_or_never().is_none());
         drop(last);
 
         assert!(later.as_mut().now_or_never().is_none());
-        assert!(place.as_mut().now_or_never().is_some());
+        assert!(waiting.as_mut().now_or_never().is_some());
         drop(held);
     }
 }

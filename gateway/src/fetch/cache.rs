@@ -476,7 +476,7 @@ mod tests {
         assert_eq!(counted.get("r").await, 1);
     }
 
-    /// Somebody hears that his announcement is held, and asks for the repository while another's load runs that had
+    /// An author hears that an announcement is held, and asks for the repository while another's load runs that had
     /// begun before.
     #[tokio::test]
     async fn what_is_absent_is_believed_by_those_who_asked_before_the_load_began() {

@@ -16,7 +16,7 @@ use warp::reply::Response;
 use crate::fetch::advertised::Advertised;
 use crate::fetch::cache::Audience;
 use crate::fetch::cache::Shareable;
-use crate::fetch::places::LoadSize;
+use crate::fetch::load_slots::LoadSize;
 use crate::http::reply;
 use crate::http::tagged::TaggedBody;
 use crate::repositories::refs::RefSnapshot;
@@ -43,7 +43,7 @@ pub(crate) struct Finding {
     /// `None`: Redis or the relay does not answer.
     pub(crate) facts: Option<Facts>,
     facts_bytes: u64,
-    /// In which kind of place the facts were loaded, or were tried to be.
+    /// In which kind of slot the facts were loaded, or were tried to be.
     pub(super) load_size: LoadSize,
     audience: Audience,
     /// Made when it is asked for first.
@@ -81,7 +81,7 @@ impl Finding {
         self.facts_bytes.try_into().ok()
     }
 
-    /// Returns the refs alone, and in which place the facts were.
+    /// Returns the refs alone, and the size of the load.
     pub(super) fn without_facts(&self) -> Self {
         let found = match self.advertised() {
             Some(advertised) => Found::DataMissing(Arc::clone(advertised)),
@@ -123,7 +123,7 @@ impl Finding {
 
 impl Found {
     /// Whether the repository is at an earlier state.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(super) fn is_at_earlier_state(&self) -> bool {
         match self {
             Self::DataMissing(here) => here.refs().refs.keys().any(RefName::is_branch_or_tag),
             Self::Readable { .. } | Self::NoState | Self::NotHosted | Self::Unavailable => false,
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_what_was_found_the_refs_and_the_place_alone_wait_for_the_next_load() {
+    fn of_what_was_found_the_refs_and_the_size_alone_wait_for_the_next_load() {
         let (access, reading) = (Arc::new(Access::default()), Reading::default());
         let mode = MaintainerMode::default();
         let service = "svc".parse().unwrap();

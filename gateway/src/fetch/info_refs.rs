@@ -67,7 +67,7 @@ pub(crate) async fn info_refs(reader: &Arc<Reader>, process: &UploadPack, reques
         false => advertised.to_push(version, haves),
     };
     reader.weigh(coordinate, &finding);
-    // It may wait for a place, and needs no facts any more.
+    // It may wait for a slot, and needs no facts any more.
     drop(finding);
     let content_type = match service {
         GitService::UploadPack => "application/x-git-upload-pack-advertisement",

@@ -8,7 +8,7 @@ use crate::repositories::disk_use::DiskLimits;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UploadPackLimits {
-    /// Most gits at once.
+    /// Most git processes at once.
     pub(crate) children_max: usize,
     /// Longest wait for one of them to end.
     pub(crate) queue_wait_max: Duration,

@@ -25,8 +25,8 @@ use crate::fetch::cache::Audience;
 use crate::fetch::cache::ReadCache;
 use crate::fetch::finding::Finding;
 use crate::fetch::finding::Found;
-use crate::fetch::places::LoadPlaces;
-use crate::fetch::places::LoadSize;
+use crate::fetch::load_slots::LoadSize;
+use crate::fetch::load_slots::LoadSlots;
 use crate::logged::logged;
 use crate::meter::Meter;
 use crate::repositories::Repositories;
@@ -39,7 +39,7 @@ pub(crate) struct Reader {
     pub(crate) loader: FactLoader,
     repositories: Repositories,
     cache: ReadCache<Finding>,
-    places: LoadPlaces,
+    slots: LoadSlots,
     /// The bytes of the facts that may be kept while a reconcile is waited for.
     waiting: Semaphore,
     /// How often somebody has asked, and how often that was loaded.
@@ -64,7 +64,7 @@ impl Reader {
             },
             repositories,
             cache: ReadCache::new(changes.clone(), cache_bytes_max),
-            places: LoadPlaces::new(),
+            slots: LoadSlots::new(),
             waiting: Semaphore::new(WAITING_BYTES_MAX),
             asked: Meter::default(),
             loaded: Meter::default(),
@@ -96,7 +96,7 @@ impl Reader {
     }
 
     /// Loads what a push has changed, for the first who asks: the load takes milliseconds where there are thousands of
-    /// refs. Its payer is who pushed, from `address`, and it holds no longer than any other.
+    /// refs. The pusher's `address` pays for it, and the result is kept no longer than any other.
     pub(crate) fn load_ahead(self: &Arc<Self>, coordinate: &Coordinate, address: IpAddr) {
         let (reader, coordinate) = (Arc::clone(self), coordinate.clone());
         tokio::spawn(async move { drop(reader.find(&coordinate, address).await) });
@@ -169,7 +169,7 @@ impl Reader {
         self.loaded.add(0, 1);
         let first = self.load_once(coordinate, before.as_deref(), &askers).await;
         drop(before);
-        if !first.found.is_behind() {
+        if !first.found.is_at_earlier_state() {
             return first;
         }
         // Many may wait for a reconcile, and facts are large: there is room for so many.
@@ -232,7 +232,7 @@ impl Reader {
         facts.unwrap_or(Err(FactsError::Relay(RelayError::Timeout)))
     }
 
-    /// Loads facts that anybody may have asked for, in a place for loads of this size, or of the next larger ones as
+    /// Loads facts that anybody may have asked for, in a slot for loads of this size, or of the next larger ones as
     /// long as they take more; `size` is then that of the last one, so that the next load begins there.
     pub(crate) async fn load_facts(
         &self,
@@ -249,15 +249,15 @@ impl Reader {
         }
     }
 
-    /// Loads facts in a place for loads of this size, unless they take more.
+    /// Loads facts in a slot for loads of this size, unless they take more.
     async fn load_in(&self, size: LoadSize, scope: &FactsScope, askers: &Askers) -> Result<Facts, FactsError> {
         let is_on_disk = match scope.coordinates.first() {
             Some(coordinate) if size == LoadSize::Large => self.repositories.at(coordinate).may_exist().await,
             _ => false,
         };
-        let place = askers.place(self.places.of(size, is_on_disk));
-        let place = tokio::time::timeout(PLACE_WAIT, place).await;
-        let _place = place.map_err(|_| FactsError::Relay(RelayError::Timeout))?;
+        let slot = askers.acquire(self.slots.of(size, is_on_disk));
+        let slot = tokio::time::timeout(SLOT_WAIT, slot).await;
+        let _slot = slot.map_err(|_| FactsError::Relay(RelayError::Timeout))?;
         Ok(self.loader.load_within(size.bytes_max(), scope).await?.0)
     }
 
@@ -388,7 +388,7 @@ fn governed(refs: &RefSnapshot) -> impl Iterator<Item = (&RefName, &Oid)> {
 const FACTS_WAIT: Duration = Duration::from_secs(2);
 
 /// For how long a load waits for others.
-const PLACE_WAIT: Duration = Duration::from_secs(10);
+const SLOT_WAIT: Duration = Duration::from_secs(10);
 
 /// For how long a reader waits where the repository follows a push to another one, by a worker that has to fetch the
 /// objects from there.

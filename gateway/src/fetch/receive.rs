@@ -161,7 +161,7 @@ impl PackRequest {
             path: path.to_owned(),
             request: self,
             kind: match has_part {
-                true => FetchKind::Part,
+                true => FetchKind::Incremental,
                 false => FetchKind::Clone,
             },
             key: asked.key,
@@ -316,9 +316,12 @@ mod tests {
             ),
             (
                 vec!["command=fetch", "0001", &want, &missing, &have, "0000"],
-                FetchKind::Part,
+                FetchKind::Incremental,
             ),
-            (vec!["command=fetch", "0001", &object, "done", "0000"], FetchKind::Part),
+            (
+                vec!["command=fetch", "0001", &object, "done", "0000"],
+                FetchKind::Incremental,
+            ),
         ] {
             let request = server
                 .receiver

@@ -28,7 +28,7 @@ use crate::process::ProcessGroup;
 #[derive(Debug, Clone)]
 pub(super) struct FetchSlots {
     slots: Slots,
-    /// How many gits are halted.
+    /// How many git processes are halted.
     halted: Arc<AtomicUsize>,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum FetchKind {
     /// All that refs reach: work for git, and long.
     Clone,
     /// The new objects for a client that already has a part, or single objects.
-    Part,
+    Incremental,
 }
 
 impl FetchSlots {
@@ -68,12 +68,12 @@ impl FetchSlots {
         self.slots.acquire_for(SlotUse { is_bulk, is_begun }, address).await
     }
 
-    /// Waits until others with fewer slots would get one that `address` has for such a fetch. Where as many gits are
-    /// halted as may be, only these count: none begins.
-    async fn is_wanted(&self, kind: FetchKind, address: IpAddr) {
+    /// Waits until others with fewer slots would get one that `address` has for such a fetch. Where as many git
+    /// processes are halted as may be, only these count: none begins.
+    async fn until_wanted(&self, kind: FetchKind, address: IpAddr) {
         let only_begun = || self.halted.load(Ordering::Relaxed) >= HALTED_MAX;
         let is_bulk = kind == FetchKind::Clone;
-        self.slots.is_wanted(is_bulk, only_begun, address).await;
+        self.slots.until_wanted(is_bulk, only_begun, address).await;
     }
 
     /// Gives back the slot of a git that is halted. It counts as halted until the returned value is dropped.
@@ -137,7 +137,7 @@ impl YieldingSlot {
                 if slot.lock().is_none() {
                     continue;
                 }
-                slots.is_wanted(kind, reader).await;
+                slots.until_wanted(kind, reader).await;
                 let Some(given) = slot.lock().take() else {
                     continue;
                 };
@@ -146,7 +146,7 @@ impl YieldingSlot {
                 let again = slots.acquire_for(kind, true, reader).await;
                 drop(halted);
                 *slot.lock() = Some(again);
-                git.go_on();
+                git.resume();
             }
         }
     }
@@ -154,7 +154,7 @@ impl YieldingSlot {
     /// Adds bytes of git to an answer. While there is no room for them git waits: after a moment without its slot.
     ///
     /// # Errors
-    /// Too many gits wait, and no other address has more of them.
+    /// Too many git processes wait, and no other address has more of them.
     pub(super) async fn add(&mut self, spool: &FetchSpool, bytes: &Bytes) -> io::Result<()> {
         while !spool.offer(bytes).await {
             let begun = Instant::now();
@@ -211,7 +211,8 @@ pub(super) async fn add_when_read<T>(
     }
 }
 
-/// Gits that are halted at the same time, in memory. Beyond it they take turns, and none begins before one has ended.
+/// Git processes that are halted at the same time, in memory. Beyond it they take turns, and none begins before one has
+/// ended.
 const HALTED_MAX: usize = 8;
 
 /// By then, a reader on a fast line has taken everything in memory.
@@ -244,8 +245,8 @@ mod tests {
             })
         };
         let (slots, reader) = (FetchSlots::new(1), IpAddr::from([192, 0, 2, 1]));
-        let slot = slots.acquire(FetchKind::Part, reader).await;
-        let mut slow = YieldingSlot::new(slots.clone(), FetchKind::Part, slot, claims(), reader);
+        let slot = slots.acquire(FetchKind::Incremental, reader).await;
+        let mut slow = YieldingSlot::new(slots.clone(), FetchKind::Incremental, slot, claims(), reader);
         let claim = Arc::new(claims().enter(reader).unwrap());
         let mut answer = FetchSpool::begin(layout, &claim, 0, None);
         let spool = Arc::clone(answer.spool());
@@ -260,7 +261,7 @@ mod tests {
                 answer.next().await.unwrap().unwrap();
             }
         };
-        let others = slots.acquire(FetchKind::Part, IpAddr::from([192, 0, 2, 2]));
+        let others = slots.acquire(FetchKind::Incremental, IpAddr::from([192, 0, 2, 2]));
 
         tokio::select! {
             never = async { tokio::join!(writes, reads) } => unreachable!("{never:?}"),
@@ -268,7 +269,7 @@ mod tests {
         }
     }
 
-    /// Two addresses had all slots for as long as their gits worked.
+    /// Two addresses had all slots for as long as their git processes worked.
     #[tokio::test]
     async fn long_work_is_halted_while_others_with_fewer_slots_wait() {
         let address = |last| IpAddr::from([192, 0, 2, last]);
@@ -327,7 +328,7 @@ mod tests {
         assert!(next.as_mut().now_or_never().is_none());
         assert_eq!(slots.load().waiting, 1);
 
-        let part = slots.acquire(FetchKind::Part, address(3)).now_or_never();
+        let part = slots.acquire(FetchKind::Incremental, address(3)).now_or_never();
 
         assert!(part.is_some());
         assert!(next.now_or_never().is_none());
@@ -340,6 +341,6 @@ mod tests {
 
         drop(slots.acquire(FetchKind::Clone, reader).await);
 
-        assert!(slots.acquire(FetchKind::Part, reader).now_or_never().is_some());
+        assert!(slots.acquire(FetchKind::Incremental, reader).now_or_never().is_some());
     }
 }

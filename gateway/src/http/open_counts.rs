@@ -229,7 +229,7 @@ const STATUSES_MAX: usize = 400;
 /// Memory of these.
 const MAINTAINERS_BYTES_MAX: usize = 4 << 20;
 
-/// Statuses of an author on each of those that he has offered.
+/// Statuses of an author on each of those that the author has offered.
 const STATUSES_EACH_MAX: usize = 4;
 
 /// Authors whose statuses are asked for together.

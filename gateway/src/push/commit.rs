@@ -22,7 +22,7 @@ use crate::push::error::PushError;
 use crate::push::request::PushRequest;
 use crate::reconcile::Loaded;
 use crate::reconcile::Reconciler;
-use crate::repositories::Line;
+use crate::repositories::LockQueue;
 use crate::repositories::LockedRepository;
 use crate::repositories::Repositories;
 use crate::repositories::received::Received;
@@ -33,13 +33,13 @@ pub(super) struct Committed {
     pub(super) leased: Vec<Leased>,
 }
 
-/// Commits a push that brought `received`: lock, in this line, mark dirty, load facts once, decide, move objects,
-/// reconcile on those facts. It has its place until it has the lock.
+/// Commits a push that brought `received`: lock, in this queue, mark dirty, load facts once, decide, move objects,
+/// reconcile on those facts. It has its claim until it has the lock.
 pub(super) async fn commit(
     reconciler: &Reconciler,
     request: &PushRequest,
-    (received, place): (Option<Received>, Claim),
-    line: Line,
+    (received, claim): (Option<Received>, Claim),
+    queue: LockQueue,
 ) -> Result<Committed, PushError> {
     let Reconciler {
         repositories, loader, ..
@@ -47,15 +47,18 @@ pub(super) async fn commit(
     let coordinate = &request.coordinate;
     let coordinates = BTreeSet::from([coordinate.clone()]);
     let mut locked = tokio::select! {
-        locked = repositories.lock_in(line, &coordinates) => locked?,
-        () = request.gives_way(&place) => return Err(PushError::GaveWay),
+        locked = repositories.lock_in(queue, &coordinates) => locked?,
+        () = request.gives_way(&claim) => return Err(PushError::GaveWay),
     };
-    request.memory.keep().map_err(|AllInUse| PushError::GaveWay)?;
-    drop(place);
+    request.memory.protect().map_err(|AllInUse| PushError::GaveWay)?;
+    drop(claim);
     // Before the facts, so that they include it: a gateway that dies from here on leaves the mark, and a worker
     // finishes.
     let pull_request_ids = request.pull_request_ids();
-    loader.purgatory.ask_for_looks(coordinate, &pull_request_ids).await?;
+    loader
+        .purgatory
+        .mark_unreconciled(coordinate, &pull_request_ids)
+        .await?;
     // A stranger's PR has nothing else of the repository reconciled.
     if pull_request_ids.len() < request.list.commands.len() {
         loader.purgatory.mark_dirty(&coordinates).await?;

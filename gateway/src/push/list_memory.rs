@@ -62,7 +62,7 @@ impl ListMemory {
             Some(_) | None => self.claim = None,
         }
         self.bytes = bytes;
-        self.release();
+        self.unprotect();
     }
 
     /// Waits until it is another address's: what is in it must then be dropped.
@@ -77,14 +77,14 @@ impl ListMemory {
     ///
     /// # Errors
     /// [`AllInUse`] if it has ended already.
-    pub(super) fn keep(&self) -> Result<(), AllInUse> {
-        self.claim.as_ref().map_or(Ok(()), Claim::keep)
+    pub(super) fn protect(&self) -> Result<(), AllInUse> {
+        self.claim.as_ref().map_or(Ok(()), Claim::protect)
     }
 
     /// Lets it be another address's again.
-    pub(super) fn release(&self) {
+    pub(super) fn unprotect(&self) {
         if let Some(claim) = &self.claim {
-            claim.release();
+            claim.unprotect();
         }
     }
 }

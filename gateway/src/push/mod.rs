@@ -32,7 +32,7 @@ use warp::reply::Response;
 
 use crate::fetch::askers::Askers;
 use crate::fetch::finding::Found;
-use crate::fetch::places::LoadSize;
+use crate::fetch::load_slots::LoadSize;
 use crate::fetch::reader::Reader;
 use crate::http::body::Body;
 use crate::logged::logged;
@@ -53,7 +53,7 @@ use crate::push::refusal::refuse_unread;
 use crate::push::refusal::uncommitted;
 use crate::push::request::PushRequest;
 use crate::reconcile::Reconciler;
-use crate::repositories::Line;
+use crate::repositories::LockQueue;
 
 pub(crate) struct Pusher {
     pub(crate) receiver: Receiver,
@@ -205,17 +205,17 @@ impl Pusher {
             Err(error) => return pack_refused(request, &error),
         };
         progress.send_replace(Stage::Storing);
-        let line = match decision.brings_signed() {
-            true => Line::Owners,
-            false => Line::Strangers,
+        let queue = match decision.brings_signed() {
+            true => LockQueue::Owners,
+            false => LockQueue::Strangers,
         };
-        match commit(&self.reconciler, request, received, line).await {
+        match commit(&self.reconciler, request, received, queue).await {
             Ok(Committed { mut decision, leased }) => {
                 let events = leased.len() + decision.awaited.len();
                 progress.send_replace(Stage::Publishing { events });
                 let note = self.publisher.publish(leased, &decision.awaited).await;
                 // Not for strangers, and not while the relay does not answer.
-                if line == Line::Owners && note.is_none() {
+                if queue == LockQueue::Owners && note.is_none() {
                     self.reader.load_ahead(&request.coordinate, request.pusher);
                 }
                 decision.notes.extend(note);

@@ -69,7 +69,7 @@ pub(crate) struct ReceiveTimes {
 pub(super) struct Arrived {
     /// `None`: every command deletes.
     pack: Option<Spool>,
-    place: Claim,
+    claim: Claim,
 }
 
 impl Arrived {
@@ -187,10 +187,10 @@ impl Receiver {
         pack_start: Vec<u8>,
         body: &mut Body,
     ) -> Result<Arrived, ReceiveError> {
-        let place = self.incoming.enter(request.pusher)?;
+        let claim = self.incoming.enter(request.pusher)?;
         let rest = async {
             if request.list.expects_pack {
-                return self.spool(&place, pack_start, body).await.map(Some);
+                return self.spool(&claim, pack_start, body).await.map(Some);
             }
             let mut patience = self.times.get().least_rate.begin();
             match pack_start.is_empty() && patience.wait(body.read_u8()).await?.is_err() {
@@ -200,9 +200,9 @@ impl Receiver {
         };
         let pack = tokio::select! {
             pack = rest => pack?,
-            () = request.gives_way(&place) => return Err(ReceiveError::AllInUse),
+            () = request.gives_way(&claim) => return Err(ReceiveError::AllInUse),
         };
-        Ok(Arrived { pack, place })
+        Ok(Arrived { pack, claim })
     }
 
     async fn spool(&self, claim: &Claim, pack_start: Vec<u8>, body: &mut Body) -> Result<Spool, ReceiveError> {
@@ -254,21 +254,21 @@ impl Receiver {
     }
 
     /// Checks a pack that was received, when there is a slot for it, and returns its objects, sorted for what
-    /// `decision` allows as yet, with the place of the push.
+    /// `decision` allows as yet, with the claim of the push.
     pub(super) async fn check(
         &self,
         request: &PushRequest,
-        Arrived { pack, place }: Arrived,
+        Arrived { pack, claim }: Arrived,
         decision: &PushDecision,
     ) -> Result<(Option<Received>, Claim), ReceiveError> {
-        let Some(pack) = pack else { return Ok((None, place)) };
+        let Some(pack) = pack else { return Ok((None, claim)) };
         let slot = timeout(self.times.get().check_wait, self.checks.acquire(request.pusher));
         let slot = tokio::select! {
             slot = slot => slot.map_err(|_| ReceiveError::Busy)?,
-            () = request.gives_way(&place) => return Err(ReceiveError::AllInUse),
+            () = request.gives_way(&claim) => return Err(ReceiveError::AllInUse),
         };
-        place.keep()?;
-        request.memory.keep()?;
+        claim.protect()?;
+        request.memory.protect()?;
         let limits = IngestLimits {
             niceness: slot.niceness(),
             ..self.repositories.limits()
@@ -316,9 +316,9 @@ impl Receiver {
         let sorted = async { Ok::<_, ReceiveError>(sorted.await?) };
         let ((), received) = tokio::try_join!(room, sorted)?;
         drop(slot);
-        place.release();
-        request.memory.release();
-        Ok((Some(received), place))
+        claim.unprotect();
+        request.memory.unprotect();
+        Ok((Some(received), claim))
     }
 
     /// Does some work, and extends the deadlines of these events until it is done: a large push does not lose its

@@ -117,10 +117,10 @@ impl PushRequest {
         Ok(Some(decision))
     }
 
-    /// Waits until its place or its memory is another address's, of which its own has most: it must then end.
-    pub(super) async fn gives_way(&self, place: &Claim) {
+    /// Waits until its claim or its memory is another address's, of which its own has most: it must then end.
+    pub(super) async fn gives_way(&self, claim: &Claim) {
         tokio::select! {
-            () = place.ended() => {}
+            () = claim.ended() => {}
             () = self.memory.ended() => {}
         }
     }

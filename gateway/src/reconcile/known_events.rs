@@ -46,8 +46,8 @@ impl KnownEvents {
         self.0.note(&owner, revision.event_id, |_| known);
     }
 
-    /// Forgets the events of an author that a request of his ends, and returns their coordinates. So they are
-    /// reconciled for one request, however many he makes; what has not ended is known again by that reconcile.
+    /// Forgets the events of an author that one of the author's requests ends, and returns their coordinates. So they
+    /// are reconciled for one request, however many there are; what has not ended is known again by that reconcile.
     pub(crate) fn take(
         &self,
         author: &PublicKey,

@@ -1,4 +1,4 @@
-//! Facts for reconciles, and the places of those that take much memory.
+//! Facts for reconciles, and the slots of those that take much memory.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,19 @@ pub(crate) struct Loaded {
     /// The coordinates that they were loaded about.
     pub(super) scope: FactsScope,
     pub(super) dirty: BTreeMap<Coordinate, DirtyNumber>,
-    /// The place of what takes much memory, for as long as it does.
-    pub(super) place: Option<LoadPlace>,
+    /// The slot of what takes much memory, for as long as it does.
+    pub(super) slot: Option<LoadSlot>,
 }
 
-/// Loads facts, those that take much memory in places. The first load of a push waits for other pushes only.
+/// Loads facts. A load that takes much memory needs a slot; pushes have slots of their own for their first load.
 pub(crate) struct LargeLoads {
     loader: FactLoader,
     pub(crate) of_pushes: Slots<PublicKey>,
     pub(crate) others: Slots<PublicKey>,
 }
 
-/// One of them.
-pub(super) type LoadPlace = Slot<PublicKey>;
+/// The slot of a load that takes much memory.
+pub(super) type LoadSlot = Slot<PublicKey>;
 
 impl LargeLoads {
     /// Two of each, so that no author has all. One load of 200 maintainers with the largest events took 16 to 95 MiB.
@@ -46,7 +46,7 @@ impl LargeLoads {
         }
     }
 
-    /// Loads facts under the lock of their coordinates; if they take much memory, in one of these places.
+    /// Loads facts under the lock of their coordinates; if they take much memory, in one of these slots.
     ///
     /// # Errors
     /// See [`ReconcileError`].
@@ -54,14 +54,14 @@ impl LargeLoads {
         &self,
         _locked: &LockedRepositories<'_>,
         scope: FactsScope,
-        places: &Slots<PublicKey>,
+        slots: &Slots<PublicKey>,
     ) -> Result<Loaded, ReconcileError> {
-        let ((facts, dirty), place) = self.load_in(places, None, &scope).await?;
+        let ((facts, dirty), slot) = self.load_in(slots, None, &scope).await?;
         Ok(Loaded {
             facts,
             scope,
             dirty,
-            place,
+            slot,
         })
     }
 
@@ -72,27 +72,27 @@ impl LargeLoads {
 
     /// Loads facts that are kept for a moment.
     pub(crate) async fn load_facts(&self, scope: &FactsScope) -> Result<Facts, FactsError> {
-        let ((facts, _), _place) = self.load_in(&self.others, None, scope).await?;
+        let ((facts, _), _slot) = self.load_in(&self.others, None, scope).await?;
         Ok(facts)
     }
 
-    /// Loads facts; those of much in the place that the caller has, or in one of these. Nobody who has one waits for
-    /// another, and nothing is refused: no stranger can stop an event that was answered OK.
+    /// Loads facts; if they take much memory, in the slot that the caller has, or in one of `slots`. Nobody who has one
+    /// waits for another, and nothing is refused: no stranger can stop an event that was answered OK.
     pub(super) async fn load_in(
         &self,
-        places: &Slots<PublicKey>,
-        place: Option<LoadPlace>,
+        slots: &Slots<PublicKey>,
+        slot: Option<LoadSlot>,
         scope: &FactsScope,
-    ) -> Result<(LoadedFacts, Option<LoadPlace>), FactsError> {
+    ) -> Result<(LoadedFacts, Option<LoadSlot>), FactsError> {
         match self.loader.load_within(WHOLE_BYTES_MAX, scope).await {
             Err(error) if error.is_too_large() => {}
             loaded => return Ok((loaded?, None)),
         }
-        let place = match (place, scope.coordinates.first()) {
-            (None, Some(coordinate)) => Some(places.acquire(coordinate.owner).await),
-            (place, _) => place,
+        let slot = match (slot, scope.coordinates.first()) {
+            (None, Some(coordinate)) => Some(slots.acquire(coordinate.owner).await),
+            (slot, _) => slot,
         };
-        Ok((self.loader.load_in_parts(scope).await?, place))
+        Ok((self.loader.load_in_parts(scope).await?, slot))
     }
 }
 

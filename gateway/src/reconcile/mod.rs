@@ -69,7 +69,7 @@ pub(crate) struct Reconciler {
     pub(crate) pull_request_events: PullRequestEvents,
     /// Which PRs are not to be tried again yet.
     pub(crate) paused: PausedPullRequests,
-    /// What loads facts, in places where they take much memory.
+    /// What loads facts, in slots where they take much memory.
     pub(crate) large_loads: LargeLoads,
     /// How long things last and how much there may be.
     pub(crate) settings: Live<PlanSettings>,
@@ -157,10 +157,9 @@ impl Reconciler {
             return Ok(false);
         }
         if !attempts.has_tried_to_lock && locked.try_extend(&unlocked).await? {
-            let place = loaded.place.take();
-            let places = &self.large_loads.others;
-            ((loaded.facts, loaded.dirty), loaded.place) =
-                self.large_loads.load_in(places, place, &loaded.scope).await?;
+            let slot = loaded.slot.take();
+            let slots = &self.large_loads.others;
+            ((loaded.facts, loaded.dirty), loaded.slot) = self.large_loads.load_in(slots, slot, &loaded.scope).await?;
         } else {
             attempts.left.extend(unlocked);
         }

@@ -34,7 +34,7 @@ pub(super) async fn mark_others(
     if !others.is_empty() {
         purgatory.mark_dirty(&others).await?;
     }
-    look_at_members(purgatory, (facts, scope), (plan, is_aligned)).await
+    mark_members_unreconciled(purgatory, (facts, scope), (plan, is_aligned)).await
 }
 
 /// Reads those of these events again of which the facts have only a part; one that has left meanwhile is not released.
@@ -124,7 +124,7 @@ pub(super) async fn clear_dirty(
         purgatory.note_listings(&coordinate, &listing).await?;
     }
     // Again: who looked meanwhile has found these repositories locked.
-    look_at_members(purgatory, (facts, scope), (plan, is_aligned)).await?;
+    mark_members_unreconciled(purgatory, (facts, scope), (plan, is_aligned)).await?;
     // Repositories that these facts do not include are left to a reconcile that reads more.
     let settled = dirty.iter().filter(|(at, _)| facts.is_settled(at));
     for (coordinate, number) in settled {
@@ -152,7 +152,7 @@ fn log_expired(facts: &Facts, event_id: &EventId, expiry: Expiry) {
 
 /// Marks the PRs for a reconcile that are offered to other members of a changed repository: they may belong into it.
 /// Its own PRs are reconciled when its dirty mark is cleared.
-async fn look_at_members(
+async fn mark_members_unreconciled(
     purgatory: &Purgatory,
     (facts, scope): (&Facts, &FactsScope),
     (plan, is_aligned): (&Plan, bool),

@@ -136,7 +136,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(20), are_ready).await.unwrap();
     }
 
-    /// Two gits were started for a push that came while the first one was.
+    /// Two git processes were started for a push that came while the first one was.
     #[tokio::test]
     async fn a_push_that_comes_at_once_waits_for_what_is_made_ready() {
         let world = World::new().await;

@@ -27,13 +27,14 @@ pub(super) struct Locks {
     layout: Layout,
     /// The waiters in this process, in order of arrival; at most one for each lock file.
     in_process: DashMap<u16, Arc<Mutex<()>>>,
-    /// Of those who wait for strangers one at a time is among the others.
+    /// The waiters of [`LockQueue::Strangers`]: only the first of them also waits in `in_process`.
     strangers: DashMap<u16, Arc<Mutex<()>>>,
     wait_max: Duration,
 }
 
+/// In which queue a piece of work waits for the lock of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum LockQueue {
     /// For the repository's owners, or for the server itself.
     Owners,
     /// For who offers something to it: however many there are, an owner waits for two of them at most.
@@ -75,31 +76,35 @@ impl Locks {
     ///
     /// # Errors
     /// A lock file cannot be created or locked, or others hold one for too long.
-    pub(super) async fn lock(&self, coordinates: BTreeSet<Coordinate>, line: Line) -> Result<Locked, RepositoryError> {
-        self.lock_within(self.wait_max, coordinates, line).await
+    pub(super) async fn lock(
+        &self,
+        coordinates: BTreeSet<Coordinate>,
+        queue: LockQueue,
+    ) -> Result<Locked, RepositoryError> {
+        self.lock_within(self.wait_max, coordinates, queue).await
     }
 
     /// As [`Locks::lock`], but waits only a moment: as long as some pushes have them, and not for long work.
     pub(super) async fn lock_soon(
         &self,
         coordinates: BTreeSet<Coordinate>,
-        line: Line,
+        queue: LockQueue,
     ) -> Result<Locked, RepositoryError> {
-        self.lock_within(SOON, coordinates, line).await
+        self.lock_within(SOON, coordinates, queue).await
     }
 
     async fn lock_within(
         &self,
         wait_max: Duration,
         coordinates: BTreeSet<Coordinate>,
-        line: Line,
+        queue: LockQueue,
     ) -> Result<Locked, RepositoryError> {
         let numbers = coordinates.iter().map(|coordinate| self.layout.lock_number(coordinate));
         let numbers: BTreeSet<u16> = numbers.collect();
         let locked = timeout(wait_max, async {
-            let _line = match (line, numbers.first()) {
-                (Line::Strangers, Some(number)) => Some(mutex(&self.strangers, *number).lock_owned().await),
-                (Line::Owners | Line::Strangers, _) => None,
+            let _queue = match (queue, numbers.first()) {
+                (LockQueue::Strangers, Some(number)) => Some(mutex(&self.strangers, *number).lock_owned().await),
+                (LockQueue::Owners | LockQueue::Strangers, _) => None,
             };
             self.lock_all(&numbers).await
         });
@@ -203,7 +208,7 @@ fn mutex(mutexes: &DashMap<u16, Arc<Mutex<()>>>, number: u16) -> Arc<Mutex<()>> 
 /// request is not kept waiting for it: its client is asked to try again.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// Of who comes back: its turn comes behind some pushes, which have the lock for some ten milliseconds each.
+/// For who tries again later: some pushes ahead of it hold the lock for some ten milliseconds each.
 const SOON: Duration = Duration::from_millis(500);
 
 /// Before another gateway is asked again: most hold a lock for a few milliseconds.
@@ -243,14 +248,14 @@ mod tests {
     async fn who_can_come_back_does_not_wait_for_long_work() {
         let (_directory, gateways) = world();
         let one = coordinates(&gateways[0], 1);
-        for line in [Line::Owners, Line::Strangers] {
+        for queue in [LockQueue::Owners, LockQueue::Strangers] {
             for holder in &gateways {
-                let held = holder.lock(set(&one), Line::Owners).await.unwrap();
-                let busy = gateways[0].lock_soon(set(&one), line).await;
+                let held = holder.lock(set(&one), LockQueue::Owners).await.unwrap();
+                let busy = gateways[0].lock_soon(set(&one), queue).await;
                 assert!(matches!(busy, Err(RepositoryError::Busy { waited: SOON })));
 
                 drop(held);
-                drop(gateways[0].lock_soon(set(&one), line).await.unwrap());
+                drop(gateways[0].lock_soon(set(&one), queue).await.unwrap());
             }
         }
     }
@@ -262,14 +267,14 @@ mod tests {
         let all = coordinates(&gateways[0], 16);
         for holder in &gateways {
             for at in [0, 7, 15] {
-                let held = holder.lock(set(&all[at..=at]), Line::Owners).await.unwrap();
-                let mut several = Box::pin(gateways[0].lock(set(&all), Line::Owners));
+                let held = holder.lock(set(&all[at..=at]), LockQueue::Owners).await.unwrap();
+                let mut several = Box::pin(gateways[0].lock(set(&all), LockQueue::Owners));
                 let waiting = async {
                     tokio::select! {
                         _ = &mut several => panic!("one of them is held"),
                         () = async {
                             for (other, coordinate) in all.iter().enumerate().filter(|(other, _)| *other != at) {
-                                let locked = holder.lock([coordinate.clone()].into(), Line::Owners).await;
+                                let locked = holder.lock([coordinate.clone()].into(), LockQueue::Owners).await;
                                 assert!(locked.is_ok(), "{other}");
                             }
                         } => {}
@@ -296,10 +301,10 @@ mod tests {
         runtime.block_on(async {
             let (_directory, [here, there]) = world();
             let names = coordinates(&here, 20);
-            let held = there.lock(set(&names), Line::Owners).await.unwrap();
+            let held = there.lock(set(&names), LockQueue::Owners).await.unwrap();
             let mut waiting: Vec<_> = names
                 .iter()
-                .map(|name| Box::pin(here.lock([name.clone()].into(), Line::Owners)))
+                .map(|name| Box::pin(here.lock([name.clone()].into(), LockQueue::Owners)))
                 .collect();
             for waits in &mut waiting {
                 assert!(waits.as_mut().now_or_never().is_none());
@@ -321,13 +326,15 @@ mod tests {
         let (_directory, [locks, _]) = world();
         let name = set(&coordinates(&locks, 1));
         let turns = std::sync::Mutex::new(Vec::new());
-        let take = async |who: &'static str, line| {
-            let locked = locks.lock(name.clone(), line).await.unwrap();
+        let take = async |who: &'static str, queue| {
+            let locked = locks.lock(name.clone(), queue).await.unwrap();
             turns.lock().unwrap().push(who);
             tokio::task::yield_now().await;
             drop(locked);
         };
-        let mut strangers: Vec<_> = (0..9).map(|_| Box::pin(take("stranger", Line::Strangers))).collect();
+        let mut strangers: Vec<_> = (0..9)
+            .map(|_| Box::pin(take("stranger", LockQueue::Strangers)))
+            .collect();
         // The first has the lock, and the others wait.
         while turns.lock().unwrap().is_empty() {
             for stranger in &mut strangers {
@@ -337,7 +344,10 @@ mod tests {
         }
 
         let before = turns.lock().unwrap().len();
-        let all = futures_util::future::join(take("owner", Line::Owners), futures_util::future::join_all(strangers));
+        let all = futures_util::future::join(
+            take("owner", LockQueue::Owners),
+            futures_util::future::join_all(strangers),
+        );
         timeout(Duration::from_secs(10), all).await.unwrap();
 
         let turns = turns.into_inner().unwrap();
@@ -353,33 +363,33 @@ mod tests {
             ..here
         };
         let name = coordinates(&brief, 1);
-        let held = there.lock(set(&name), Line::Owners).await.unwrap();
+        let held = there.lock(set(&name), LockQueue::Owners).await.unwrap();
 
-        let refused = brief.lock(set(&name), Line::Owners).await.err().unwrap();
+        let refused = brief.lock(set(&name), LockQueue::Owners).await.err().unwrap();
 
         assert!(matches!(refused, RepositoryError::Busy { .. }), "{refused}");
         drop(held);
-        assert!(brief.lock(set(&name), Line::Owners).await.is_ok());
+        assert!(brief.lock(set(&name), LockQueue::Owners).await.is_ok());
     }
 
     #[tokio::test]
     async fn whoever_holds_a_lock_gets_more_only_if_all_of_them_are_free() {
         let (_directory, [here, there]) = world();
         let all = coordinates(&here, 4);
-        let mut locked = here.lock(set(&all[..1]), Line::Owners).await.unwrap();
-        let held = there.lock(set(&all[2..3]), Line::Owners).await.unwrap();
+        let mut locked = here.lock(set(&all[..1]), LockQueue::Owners).await.unwrap();
+        let held = there.lock(set(&all[2..3]), LockQueue::Owners).await.unwrap();
 
         assert!(!here.try_extend(&mut locked, &set(&all[1..3])).await.unwrap());
         assert_eq!(*locked.coordinates(), set(&all[..1]));
         assert!(
-            there.lock(set(&all[1..2]), Line::Owners).await.is_ok(),
+            there.lock(set(&all[1..2]), LockQueue::Owners).await.is_ok(),
             "what was got in vain is free again"
         );
         drop(held);
         assert!(here.try_extend(&mut locked, &set(&all[..3])).await.unwrap());
 
         assert_eq!(*locked.coordinates(), set(&all[..3]));
-        assert!(there.lock(set(&all[2..3]), Line::Owners).now_or_never().is_none());
+        assert!(there.lock(set(&all[2..3]), LockQueue::Owners).now_or_never().is_none());
     }
 
     #[tokio::test]
@@ -391,7 +401,7 @@ mod tests {
         for turn in 0..40 {
             let (locks, mut wanted) = (Arc::clone(&gateways[turn % 2]), all.clone());
             wanted.remove(turn % 4);
-            tasks.spawn(async move { locks.lock(set(&wanted), Line::Owners).await.map(drop) });
+            tasks.spawn(async move { locks.lock(set(&wanted), LockQueue::Owners).await.map(drop) });
         }
 
         let done = timeout(Duration::from_secs(60), tasks.join_all()).await.unwrap();

@@ -79,7 +79,7 @@ use crate::repositories::layout::in_background;
 use crate::repositories::layout::is_dir_here;
 pub(crate) use crate::repositories::locked::LockedRepositories;
 pub(crate) use crate::repositories::locked::LockedRepository;
-pub(crate) use crate::repositories::locks::Line;
+pub(crate) use crate::repositories::locks::LockQueue;
 use crate::repositories::locks::Locked;
 use crate::repositories::locks::Locks;
 use crate::repositories::maintenance::MaintenanceSettings;
@@ -217,26 +217,26 @@ impl Repositories {
         &self,
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
-        self.lock_in(Line::Owners, coordinates).await
+        self.lock_in(LockQueue::Owners, coordinates).await
     }
 
-    /// As [`Repositories::lock`], in this line.
+    /// As [`Repositories::lock`], in this queue.
     pub(crate) async fn lock_in(
         &self,
-        line: Line,
+        queue: LockQueue,
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
-        let locked = self.locks.lock(coordinates.clone(), line).await?;
+        let locked = self.locks.lock(coordinates.clone(), queue).await?;
         self.locked(locked).await
     }
 
     /// As [`Repositories::lock_in`], but waits only a moment: for who can come back.
     pub(crate) async fn lock_soon(
         &self,
-        line: Line,
+        queue: LockQueue,
         coordinates: &BTreeSet<Coordinate>,
     ) -> Result<LockedRepositories<'_>, RepositoryError> {
-        let locked = self.locks.lock_soon(coordinates.clone(), line).await?;
+        let locked = self.locks.lock_soon(coordinates.clone(), queue).await?;
         self.locked(locked).await
     }
 

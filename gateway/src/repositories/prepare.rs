@@ -7,7 +7,7 @@ use shared::rules::Installation;
 use shared::rules::InstallationSource;
 use shared::rules::Staged;
 
-use crate::repositories::Line;
+use crate::repositories::LockQueue;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::pull_request_packs::too_dear;
@@ -42,7 +42,7 @@ impl Repositories {
         let limits = self.limits().of_pull_request(Duration::ZERO);
         let needed = Quarantine::copy(&from, &[*commit_oid], &repository, None, &limits).await;
         let needed = needed.map_err(|error| too_dear(error, &limits))?;
-        let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
+        let locked = self.lock_in(LockQueue::Strangers, &[coordinate.clone()].into()).await?;
         let staged = Staged {
             coordinate: coordinate.clone(),
             event_id: *event_id,

@@ -37,7 +37,7 @@ pub struct Hold {
 pub struct Behind {
     /// The events that it refers to.
     pub refers_to: BTreeSet<EventId>,
-    /// [`Standing::last_lease`] when the relay did not have them.
+    /// [`RelatedReading::last_lease`] when the relay did not have them.
     pub last_lease: String,
     /// Whether it may arrive before the event that it refers to, and wait for that for [`Hold::hold_secs`].
     pub may_be_early: bool,
@@ -45,7 +45,7 @@ pub struct Behind {
 
 /// The purgatory's view of a related event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct RelatedReading {
     /// The status of its own entry.
     pub own: Option<EntryStatus>,
     /// Whether it has an event that this one refers to.

@@ -219,9 +219,9 @@ impl PushDecision {
     }
 
     /// Refuses commands whose refs do not have the requested values in the end. `refs` is what is on disk now;
-    /// `is_changed`: everything planned for the repository was done.
-    pub fn judge_result(&mut self, refs: &BTreeMap<RefName, Oid>, is_changed: bool) {
-        let reason = if is_changed { OVERTAKEN } else { NOT_SET_YET };
+    /// `is_done`: everything planned for the repository was done.
+    pub fn judge_result(&mut self, refs: &BTreeMap<RefName, Oid>, is_done: bool) {
+        let reason = if is_done { OVERTAKEN } else { NOT_SET_YET };
         for commanded in &mut self.commands {
             if let Verdict::Allow(update) = &commanded.verdict
                 && refs.get(&update.name).copied() != update.new
@@ -892,7 +892,7 @@ mod tests {
 
     #[test]
     fn a_ref_that_is_not_set_in_the_end_is_not_reported_as_set() {
-        for (local, is_changed, expected) in [
+        for (local, is_done, expected) in [
             (MAIN_A, true, None),
             (MAIN_B, true, Some(OVERTAKEN)),
             (&[][..], false, Some(NOT_SET_YET)),
@@ -903,7 +903,7 @@ mod tests {
                 &[command("heads/main", '-', 'a')],
             );
 
-            decision.judge_result(&refs(local), is_changed);
+            decision.judge_result(&refs(local), is_done);
 
             let reason = match &decision.commands[0].verdict {
                 Verdict::Refuse { reason } => Some(reason.as_str()),

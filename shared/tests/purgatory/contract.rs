@@ -175,14 +175,17 @@ async fn what_is_sent_again_is_not_reconciled_again(p: Fixture) {
         ..hold(&event, LONG)
     };
     assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
-    let looks = p.purgatory.looks_page(&at).await.unwrap();
-    assert_eq!(looks.event_ids(), ids([&event]));
-    p.purgatory.note_looked(&at, &looks, &BTreeMap::new()).await.unwrap();
+    let unreconciled = p.purgatory.unreconciled_page(&at).await.unwrap();
+    assert_eq!(unreconciled.event_ids(), ids([&event]));
+    p.purgatory
+        .note_reconciled(&at, &unreconciled, &BTreeMap::new())
+        .await
+        .unwrap();
 
     let again = p.purgatory.hold(&hold).await.unwrap();
 
     assert_eq!(again, HoldOutcome::AlreadyHeld(EntryStatus::Held));
-    assert!(p.purgatory.looks_page(&at).await.unwrap().event_ids().is_empty());
+    assert!(p.purgatory.unreconciled_page(&at).await.unwrap().event_ids().is_empty());
 }
 
 /// It heard OK, and was gone at the next look.
@@ -646,21 +649,21 @@ async fn a_pr_is_read_only_by_its_id_and_looked_at_by_each_of_its_repositories(p
 async fn what_happens_to_a_repository_has_all_its_prs_looked_at_and_a_new_one_only_itself(p: Fixture) {
     let [first, second] = [1, 2].map(|at| event(&Keys::generate(), 1618, "unused", at));
     let a = coordinates(&["a"]).pop_first().unwrap();
-    let looks = async || p.purgatory.looks_page(&a).await.unwrap().event_ids();
+    let unreconciled = async || p.purgatory.unreconciled_page(&a).await.unwrap().event_ids();
     p.purgatory.hold(&offered_to_both(&first)).await.unwrap();
-    assert_eq!(looks().await, ids([&first]));
+    assert_eq!(unreconciled().await, ids([&first]));
     p.look_at_pull_requests().await;
 
     p.purgatory.hold(&offered_to_both(&second)).await.unwrap();
-    assert_eq!(looks().await, ids([&second]));
+    assert_eq!(unreconciled().await, ids([&second]));
     p.purgatory.mark_dirty(&[a.clone()].into()).await.unwrap();
-    assert_eq!(looks().await, ids([&second]));
+    assert_eq!(unreconciled().await, ids([&second]));
     assert_eq!(p.clear_dirty().await, ["a"]);
-    assert_eq!(looks().await, ids([&first, &second]));
+    assert_eq!(unreconciled().await, ids([&first, &second]));
     p.look_at_pull_requests().await;
 
     p.purgatory.begin_rounds(&coordinates(&["a", "nothing"])).await.unwrap();
-    assert_eq!(looks().await, ids([&first, &second]));
+    assert_eq!(unreconciled().await, ids([&first, &second]));
     assert_eq!(p.look_at_pull_requests().await, ["a"]);
 }
 
@@ -671,36 +674,36 @@ async fn what_happens_to_a_pr_while_it_is_looked_at_has_it_looked_at_again(p: Fi
         p.purgatory.hold(&offered_to_both(pr)).await.unwrap();
     }
     let nothing = BTreeMap::new();
-    let looks = p.purgatory.looks_page(&a).await.unwrap();
-    p.purgatory.ask_for_looks(&a, &ids([&first])).await.unwrap();
+    let unreconciled = p.purgatory.unreconciled_page(&a).await.unwrap();
+    p.purgatory.mark_unreconciled(&a, &ids([&first])).await.unwrap();
 
-    assert!(p.purgatory.note_looked(&a, &looks, &nothing).await.unwrap());
-    let looks = p.purgatory.looks_page(&a).await.unwrap();
-    assert_eq!(looks.event_ids(), ids([&first]));
+    assert!(p.purgatory.note_reconciled(&a, &unreconciled, &nothing).await.unwrap());
+    let unreconciled = p.purgatory.unreconciled_page(&a).await.unwrap();
+    assert_eq!(unreconciled.event_ids(), ids([&first]));
 
     // What happens to the repository meanwhile has all of them looked at.
     p.purgatory.begin_rounds(&[a.clone()].into()).await.unwrap();
-    assert!(p.purgatory.note_looked(&a, &looks, &nothing).await.unwrap());
-    let looks = p.purgatory.looks_page(&a).await.unwrap();
-    assert_eq!(looks.event_ids(), ids([&first, &second]));
-    let again = BTreeMap::from([(first.id, Looked::Again)]);
-    assert!(p.purgatory.note_looked(&a, &looks, &again).await.unwrap());
-    let looks = p.purgatory.looks_page(&a).await.unwrap();
-    assert_eq!(looks.event_ids(), ids([&first]));
-    assert!(!p.purgatory.note_looked(&a, &looks, &nothing).await.unwrap());
+    assert!(p.purgatory.note_reconciled(&a, &unreconciled, &nothing).await.unwrap());
+    let unreconciled = p.purgatory.unreconciled_page(&a).await.unwrap();
+    assert_eq!(unreconciled.event_ids(), ids([&first, &second]));
+    let again = BTreeMap::from([(first.id, PullRequestOutcome::Again)]);
+    assert!(p.purgatory.note_reconciled(&a, &unreconciled, &again).await.unwrap());
+    let unreconciled = p.purgatory.unreconciled_page(&a).await.unwrap();
+    assert_eq!(unreconciled.event_ids(), ids([&first]));
+    assert!(!p.purgatory.note_reconciled(&a, &unreconciled, &nothing).await.unwrap());
 }
 
 async fn a_pr_that_could_not_be_installed_is_looked_at_again_after_its_pause(p: Fixture) {
     let pr = event(&Keys::generate(), 1618, "unused", 1);
     let a = coordinates(&["a"]).pop_first().unwrap();
     p.purgatory.hold(&offered_to_both(&pr)).await.unwrap();
-    let looks = p.purgatory.looks_page(&a).await.unwrap();
-    let later = BTreeMap::from([(pr.id, Looked::Later { secs: 0 })]);
-    assert!(!p.purgatory.note_looked(&a, &looks, &later).await.unwrap());
+    let unreconciled = p.purgatory.unreconciled_page(&a).await.unwrap();
+    let later = BTreeMap::from([(pr.id, PullRequestOutcome::Later { secs: 0 })]);
+    assert!(!p.purgatory.note_reconciled(&a, &unreconciled, &later).await.unwrap());
 
     assert_eq!(p.purgatory.mark_overdue(9, 1).await.unwrap(), 1);
 
-    assert_eq!(p.purgatory.looks_page(&a).await.unwrap().event_ids(), ids([&pr]));
+    assert_eq!(p.purgatory.unreconciled_page(&a).await.unwrap().event_ids(), ids([&pr]));
     p.look_at_pull_requests().await;
     p.let_a_second_pass().await;
     p.let_a_second_pass().await;
@@ -714,17 +717,17 @@ async fn a_pr_that_could_not_be_installed_is_looked_at_again_after_its_pause(p: 
 async fn what_is_staged_is_looked_at_until_nothing_is(p: Fixture) {
     let pr = event(&Keys::generate(), 1618, "unused", 1);
     let a = coordinates(&["a"]).pop_first().unwrap();
-    p.purgatory.ask_for_looks(&a, &ids([&pr])).await.unwrap();
-    let staged = BTreeMap::from([(pr.id, Looked::Staged)]);
-    let looks = p.purgatory.looks_page(&a).await.unwrap();
-    assert!(!p.purgatory.note_looked(&a, &looks, &staged).await.unwrap());
+    p.purgatory.mark_unreconciled(&a, &ids([&pr])).await.unwrap();
+    let staged = BTreeMap::from([(pr.id, PullRequestOutcome::Staged)]);
+    let unreconciled = p.purgatory.unreconciled_page(&a).await.unwrap();
+    assert!(!p.purgatory.note_reconciled(&a, &unreconciled, &staged).await.unwrap());
 
-    let later = BTreeMap::from([(pr.id, Looked::Later { secs: LONG })]);
+    let later = BTreeMap::from([(pr.id, PullRequestOutcome::Later { secs: LONG })]);
     for found in [staged, later, BTreeMap::new()] {
         p.purgatory.begin_rounds(&[a.clone()].into()).await.unwrap();
-        let looks = p.purgatory.looks_page(&a).await.unwrap();
-        assert_eq!(looks.event_ids(), ids([&pr]));
-        assert!(!p.purgatory.note_looked(&a, &looks, &found).await.unwrap());
+        let unreconciled = p.purgatory.unreconciled_page(&a).await.unwrap();
+        assert_eq!(unreconciled.event_ids(), ids([&pr]));
+        assert!(!p.purgatory.note_reconciled(&a, &unreconciled, &found).await.unwrap());
     }
     p.purgatory.begin_rounds(&[a.clone()].into()).await.unwrap();
     assert_eq!(p.look_at_pull_requests().await, [""; 0]);
@@ -733,14 +736,19 @@ async fn what_is_staged_is_looked_at_until_nothing_is(p: Fixture) {
 async fn more_prs_than_a_page_are_looked_at_page_by_page(p: Fixture) {
     let a = coordinates(&["a"]).pop_first().unwrap();
     let event_ids: BTreeSet<_> = (1..=100).map(|at| state(&Keys::generate(), at).id).collect();
-    p.purgatory.ask_for_looks(&a, &event_ids).await.unwrap();
+    p.purgatory.mark_unreconciled(&a, &event_ids).await.unwrap();
     let (mut seen, mut pages) = (BTreeSet::new(), 0);
     loop {
-        let looks = p.purgatory.looks_page(&a).await.unwrap();
-        assert!(looks.event_ids().is_disjoint(&seen));
-        seen.extend(looks.event_ids());
+        let unreconciled = p.purgatory.unreconciled_page(&a).await.unwrap();
+        assert!(unreconciled.event_ids().is_disjoint(&seen));
+        seen.extend(unreconciled.event_ids());
         pages += 1;
-        if !p.purgatory.note_looked(&a, &looks, &BTreeMap::new()).await.unwrap() {
+        if !p
+            .purgatory
+            .note_reconciled(&a, &unreconciled, &BTreeMap::new())
+            .await
+            .unwrap()
+        {
             break;
         }
     }

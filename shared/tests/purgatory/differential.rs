@@ -44,7 +44,7 @@ enum Operation {
     Hold(Index, u64, Vec<Index>, Index),
     MarkDirty(Index),
     ClearDirty(Index, Index),
-    Look(Index, bool),
+    ReconcilePullRequests(Index, bool),
     MarkOverdue(usize, u64),
     MarkReleasing(Vec<(Index, Vec<Index>)>, u64),
     TakeDue(usize, u64),
@@ -82,7 +82,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => (index(), secs(), several(), index()).prop_map(|(e, s, x, f)| Operation::Hold(e, s, x, f)),
         1 => index().prop_map(Operation::MarkDirty),
         2 => (index(), index()).prop_map(|(n, d)| Operation::ClearDirty(n, d)),
-        2 => (index(), any::<bool>()).prop_map(|(n, s)| Operation::Look(n, s)),
+        2 => (index(), any::<bool>()).prop_map(|(n, s)| Operation::ReconcilePullRequests(n, s)),
         2 => (count_max(), secs()).prop_map(|(n, s)| Operation::MarkOverdue(n, s)),
         3 => (prop::collection::vec(release, 1..3), secs())
             .prop_map(|(r, s)| Operation::MarkReleasing(r, s)),
@@ -200,12 +200,12 @@ impl Store {
                 let name = coordinate(&world.authors[0], name_at(name));
                 format!("{:?}", p.clear_dirty(&name, seen).await.unwrap())
             }
-            Operation::Look(name, is_staged) => {
+            Operation::ReconcilePullRequests(name, is_staged) => {
                 let name = coordinate(&world.authors[0], name_at(name));
-                let looks = p.looks_page(&name).await.unwrap();
-                let staged = looks.event_ids().into_iter().filter(|_| *is_staged);
-                let found = staged.map(|id| (id, Looked::Staged)).collect();
-                format!("{:?}", p.note_looked(&name, &looks, &found).await.unwrap())
+                let unreconciled = p.unreconciled_page(&name).await.unwrap();
+                let staged = unreconciled.event_ids().into_iter().filter(|_| *is_staged);
+                let found = staged.map(|id| (id, PullRequestOutcome::Staged)).collect();
+                format!("{:?}", p.note_reconciled(&name, &unreconciled, &found).await.unwrap())
             }
             Operation::MarkOverdue(count_max, secs) => {
                 format!("{:?}", p.mark_overdue(*count_max, *secs).await.unwrap())
@@ -325,14 +325,14 @@ impl Store {
             let number = self.purgatory.dirty_number(&name).await.unwrap();
             assert_eq!(number.as_ref(), reading.dirty.get(&name));
         }
-        let mut looks = Vec::new();
+        let mut unreconciled = Vec::new();
         for (name, _) in self.purgatory.dirty_pull_requests(9).await.unwrap() {
-            looks.push(self.purgatory.looks_page(&name).await.unwrap().event_ids());
+            unreconciled.push(self.purgatory.unreconciled_page(&name).await.unwrap().event_ids());
         }
         let dirty = dirty.into_iter().map(|(name, _)| name);
         let listed_by = reading.listed_by.into_iter();
         let listings = listed_by.map(|(at, owners)| (at.clone(), (owners, reading.noted[&at])));
-        (entries, placeholders, listings.collect(), dirty.collect(), looks)
+        (entries, placeholders, listings.collect(), dirty.collect(), unreconciled)
     }
 }
 
@@ -400,9 +400,12 @@ async fn assert_nothing_is_left(server: &RedisServer, world: &World, purgatory: 
     for (name, _) in purgatory.dirty_pull_requests(9).await.unwrap() {
         let mut has_more = true;
         while has_more {
-            let looks = purgatory.looks_page(&name).await.unwrap();
-            assert!(!looks.event_ids().is_empty());
-            has_more = purgatory.note_looked(&name, &looks, &BTreeMap::new()).await.unwrap();
+            let unreconciled = purgatory.unreconciled_page(&name).await.unwrap();
+            assert!(!unreconciled.event_ids().is_empty());
+            has_more = purgatory
+                .note_reconciled(&name, &unreconciled, &BTreeMap::new())
+                .await
+                .unwrap();
         }
     }
     let left: Vec<String> = server.ask(&["KEYS", "*"]).await;

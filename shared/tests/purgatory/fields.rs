@@ -292,8 +292,12 @@ async fn a_pr_that_an_earlier_version_holds_counts_is_reconciled_and_gone() {
 
     let outcome = fixture.purgatory.hold(&offer(&next)).await.unwrap();
     assert_eq!(outcome, HoldOutcome::Full(Limit::EntriesPerShare));
-    let looks = fixture.purgatory.looks_page(&coordinate(&owner, "repo")).await.unwrap();
-    assert_eq!(looks.event_ids(), ids([&held]));
+    let unreconciled = fixture
+        .purgatory
+        .unreconciled_page(&coordinate(&owner, "repo"))
+        .await
+        .unwrap();
+    assert_eq!(unreconciled.event_ids(), ids([&held]));
     assert_eq!(fixture.purgatory.end(&ids([&held])).await.unwrap(), 1);
     for key in [&listed, &looked_at] {
         let score: Option<String> = server.ask(&["ZSCORE", key, &before]).await;

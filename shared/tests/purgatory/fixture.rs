@@ -129,15 +129,18 @@ impl Fixture {
         reading.entries.into_iter().find(|e| e.event.id == event.id)
     }
 
-    /// Looks at every PR that is to be looked at, and returns the names of their repositories, those first that have
+    /// Reconciles every PR that is marked for it, and returns the names of their repositories, those first that have
     /// waited longest.
     pub(crate) async fn look_at_pull_requests(&self) -> Vec<String> {
         let dirty = self.purgatory.dirty_pull_requests(100).await.unwrap();
         let mut names = Vec::new();
         for (coordinate, _) in &dirty {
             loop {
-                let looks = self.purgatory.looks_page(coordinate).await.unwrap();
-                let noted = self.purgatory.note_looked(coordinate, &looks, &BTreeMap::new()).await;
+                let unreconciled = self.purgatory.unreconciled_page(coordinate).await.unwrap();
+                let noted = self
+                    .purgatory
+                    .note_reconciled(coordinate, &unreconciled, &BTreeMap::new())
+                    .await;
                 if !noted.unwrap() {
                     break;
                 }

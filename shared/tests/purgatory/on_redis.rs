@@ -932,7 +932,7 @@ async fn fill_keys_of_the_server(purgatory: &Purgatory) {
     purgatory.check_server().await.unwrap();
     let epoch = purgatory.epoch().await.unwrap();
     purgatory.begin_epoch(&epoch).await.unwrap();
-    purgatory.tell_settings("plugin", "{}", LONG).await.unwrap();
+    purgatory.report_settings("plugin", "{}", LONG).await.unwrap();
     purgatory.note_refusal(&NotedRefusal::default()).await.unwrap();
     let decisions = [("state:held".to_owned(), 1)];
     purgatory.add_decisions(&decisions).await.unwrap();

@@ -59,12 +59,12 @@ async fn hold_behind(p: &Fixture, related: &Event, refers_to: &[&Event]) -> Hold
 
 async fn behind(p: &Fixture, related: &Event, refers_to: &[&Event]) -> Hold {
     let refers_to = ids(refers_to.iter().copied());
-    let standing = p.purgatory.standing(&related.id, &refers_to).await.unwrap();
+    let reading = p.purgatory.read_related(&related.id, &refers_to).await.unwrap();
     Hold {
         coordinates: BTreeSet::new(),
         behind: Some(Behind {
             refers_to,
-            last_lease: standing.last_lease,
+            last_lease: reading.last_lease,
             may_be_early: false,
         }),
         ..hold(related, 1)
@@ -83,8 +83,8 @@ async fn take(p: &Fixture) -> Vec<Leased> {
 async fn a_related_event_is_released_when_what_it_waits_behind_has_left(p: Fixture) {
     let (pr, comment) = (pr(&Keys::generate()), comment());
     p.purgatory.hold(&offered(&pr)).await.unwrap();
-    let standing = p.purgatory.standing(&comment.id, &ids([&pr])).await.unwrap();
-    assert!(standing.is_any_here && standing.own.is_none());
+    let reading = p.purgatory.read_related(&comment.id, &ids([&pr])).await.unwrap();
+    assert!(reading.is_any_here && reading.own.is_none());
     assert_eq!(hold_behind(&p, &comment, &[&pr]).await, HoldOutcome::Held);
     assert_eq!(
         hold_behind(&p, &comment, &[&pr]).await,
@@ -113,8 +113,8 @@ async fn a_related_event_is_released_when_what_it_waits_behind_has_left(p: Fixtu
 
     let due: BTreeSet<_> = take(&p).await.into_iter().map(|leased| leased.event.id).collect();
     assert_eq!(due, ids([&comment, &late]));
-    let standing = p.purgatory.standing(&comment.id, &ids([&pr])).await.unwrap();
-    assert_eq!(standing.own, Some(EntryStatus::Releasing));
+    let reading = p.purgatory.read_related(&comment.id, &ids([&pr])).await.unwrap();
+    assert_eq!(reading.own, Some(EntryStatus::Releasing));
     assert_eq!(p.purgatory.counts().await.unwrap().waiting, 0);
 }
 

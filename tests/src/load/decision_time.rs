@@ -145,7 +145,8 @@ pub struct DecisionTime {
 /// Longest time that a decision may take.
 pub const DECISION_MAX: Duration = Duration::from_millis(5);
 
-/// As many PRs as the worker reconciles under one lock: twice `LOOKS_PAGE_MAX` of `shared/src/purgatory/store/keys.rs`.
+/// As many PRs as the worker reconciles under one lock: twice `UNRECONCILED_PAGE_MAX` of
+/// `shared/src/purgatory/store/keys.rs`.
 const LOOKED_AT_TOGETHER: usize = 8;
 
 /// Measures each decision about the victim's repository, and about the attacker's, beside so many announcements and

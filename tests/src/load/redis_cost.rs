@@ -28,8 +28,8 @@ use shared::purgatory::HoldOutcome;
 use shared::purgatory::Leased;
 use shared::purgatory::Limits;
 use shared::purgatory::Listing;
-use shared::purgatory::Looked;
 use shared::purgatory::NotedRefusal;
+use shared::purgatory::PullRequestOutcome;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::purgatory::RedisSettings;
@@ -448,7 +448,7 @@ impl Bench {
         self.begin().await;
         self.purgatory.read(&[coordinate("victim")].into()).await?;
         costs.push(self.end("read the repository").await);
-        costs.extend(self.look_at_many().await?);
+        costs.extend(self.reconcile_many().await?);
         Ok(costs)
     }
 
@@ -520,10 +520,10 @@ impl Bench {
     }
 
     async fn hold_behind(&self, related: Event, refers_to: BTreeSet<EventId>) -> Result<(), PurgatoryError> {
-        let standing = self.purgatory.standing(&related.id, &refers_to).await?;
+        let reading = self.purgatory.read_related(&related.id, &refers_to).await?;
         let behind = Behind {
             refers_to,
-            last_lease: standing.last_lease,
+            last_lease: reading.last_lease,
             may_be_early: true,
         };
         let hold = Hold {
@@ -584,28 +584,32 @@ impl Bench {
         Ok(2 * self.fill(holds.into_iter()).await?.len())
     }
 
-    /// Looks at as many PRs as one repository may have waiting.
-    async fn look_at_many(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+    /// Reconciles as many PRs as one repository may have waiting.
+    async fn reconcile_many(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
         let (mut costs, at) = (Vec::new(), coordinate("victim"));
         let ids = (0..Limits::DEFAULT.entries_per_repository_max).map(|number| format!("{number:064x}"));
         let ids: BTreeSet<EventId> = ids.map(|id| EventId::from_hex(&id).unwrap()).collect();
         self.begin().await;
-        self.purgatory.ask_for_looks(&at, &ids).await?;
+        self.purgatory.mark_unreconciled(&at, &ids).await?;
         costs.push(self.end(&format!("have {} PRs reconciled", ids.len())).await);
-        let staged = ids.iter().map(|id| (*id, Looked::Staged)).collect();
+        let staged = ids.iter().map(|id| (*id, PullRequestOutcome::Staged)).collect();
         self.begin().await;
-        while self.look_at_page(&at, &staged).await? {}
+        while self.reconcile_page(&at, &staged).await? {}
         costs.push(self.end("reconcile them").await);
         self.begin().await;
         self.purgatory.begin_rounds(&[at.clone()].into()).await?;
-        while self.look_at_page(&at, &staged).await? {}
+        while self.reconcile_page(&at, &staged).await? {}
         costs.push(self.end("reconcile all of them again").await);
         Ok(costs)
     }
 
-    async fn look_at_page(&self, at: &Coordinate, found: &BTreeMap<EventId, Looked>) -> Result<bool, PurgatoryError> {
-        let looks = self.purgatory.looks_page(at).await?;
-        self.purgatory.note_looked(at, &looks, found).await
+    async fn reconcile_page(
+        &self,
+        at: &Coordinate,
+        found: &BTreeMap<EventId, PullRequestOutcome>,
+    ) -> Result<bool, PurgatoryError> {
+        let unreconciled = self.purgatory.unreconciled_page(at).await?;
+        self.purgatory.note_reconciled(at, &unreconciled, found).await
     }
 
     async fn read_all(&mut self, names: &[String]) -> Result<Vec<RedisCost>, PurgatoryError> {

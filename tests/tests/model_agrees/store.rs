@@ -29,12 +29,12 @@ use shared::purgatory::Lease;
 use shared::purgatory::Leased;
 use shared::purgatory::Limits;
 use shared::purgatory::Listing;
-use shared::purgatory::Looks;
 use shared::purgatory::Purgatory;
 use shared::purgatory::Reading;
 use shared::purgatory::Release;
 use shared::purgatory::Room;
 use shared::purgatory::Settlement;
+use shared::purgatory::UnreconciledPullRequests;
 
 use crate::Draws;
 use crate::configuration;
@@ -118,7 +118,7 @@ struct Walk<'w> {
     /// The dirty numbers that were read, by coordinate: the model's and the program's.
     read: [(u8, Option<DirtyNumber>); 2],
     /// The PRs that the program has to reconcile, as they were read with these numbers.
-    looks: BTreeMap<usize, Looks>,
+    unreconciled: BTreeMap<usize, UnreconciledPullRequests>,
 }
 
 /// What an operation returned, as far as the model knows of it, and what there is after it.
@@ -149,7 +149,7 @@ impl<'w> Walk<'w> {
             clock,
             leases: BTreeMap::new(),
             read: [(0, None); 2],
-            looks: BTreeMap::new(),
+            unreconciled: BTreeMap::new(),
         }
     }
 
@@ -282,9 +282,9 @@ impl<'w> Walk<'w> {
             Operation::MarkDirty(one) => purgatory.mark_dirty(&world.coordinates(one)).await.unwrap(),
             Operation::Read => self.read().await,
             Operation::ClearDirty(one) => {
-                if let Some(looks) = self.looks.get(&one.index()) {
+                if let Some(unreconciled) = self.unreconciled.get(&one.index()) {
                     let (at, nothing) = (world.coordinate(one), BTreeMap::new());
-                    purgatory.note_looked(at, looks, &nothing).await.unwrap();
+                    purgatory.note_reconciled(at, unreconciled, &nothing).await.unwrap();
                 }
                 if let Some(number) = self.read[one.index()].1 {
                     purgatory.clear_dirty(world.coordinate(one), number).await.unwrap();
@@ -319,8 +319,8 @@ impl<'w> Walk<'w> {
         for one in Coordinates::EACH {
             let at = self.world.coordinate(one);
             self.read[one.index()].1 = dirty.get(at).copied();
-            let looks = self.purgatory.looks_page(at).await.unwrap();
-            self.looks.insert(one.index(), looks);
+            let unreconciled = self.purgatory.unreconciled_page(at).await.unwrap();
+            self.unreconciled.insert(one.index(), unreconciled);
         }
     }
 

@@ -12,14 +12,14 @@ use rustix::process::Resource;
 use rustix::process::getrlimit;
 use shared::options::values::ByteCount;
 
+use crate::admin::doctor::checked_server::CheckedServer;
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::patient::Patient;
 use crate::command_error::causes;
 use crate::descriptors;
 use crate::git::command::Git;
 
-pub(super) fn data_directory(patient: &Patient<'_>) -> Vec<Observation> {
-    let path = &patient.options.data_dir;
+pub(super) fn data_directory(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let path = &server.options.data_dir;
     let shown = path.display();
     let (owner, own) = match fs::metadata(path) {
         Ok(found) => (found.uid(), rustix::process::geteuid().as_raw()),
@@ -46,9 +46,9 @@ pub(super) fn data_directory(patient: &Patient<'_>) -> Vec<Observation> {
     found
 }
 
-pub(super) fn file_system(patient: &Patient<'_>) -> Vec<Observation> {
+pub(super) fn file_system(server: &CheckedServer<'_>) -> Vec<Observation> {
     // One that cannot be written was named before.
-    let Ok(scratch) = Scratch::new(&patient.options.data_dir) else {
+    let Ok(scratch) = Scratch::new(&server.options.data_dir) else {
         return Vec::new();
     };
     match Abilities::of(&scratch.0) {
@@ -107,12 +107,12 @@ impl Abilities {
     }
 }
 
-pub(super) fn disk_space(patient: &Patient<'_>) -> Vec<Observation> {
-    let Ok(found) = rustix::fs::statvfs(&patient.options.data_dir) else {
+pub(super) fn disk_space(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let Ok(found) = rustix::fs::statvfs(&server.options.data_dir) else {
         return Vec::new();
     };
     let free = found.f_bavail.saturating_mul(found.f_frsize);
-    let least = patient.options.live.server.disk_free_min.0;
+    let least = server.options.live.server.disk_free_min.0;
     let mend = "make room, or move data-dir to a larger disk";
     vec![if free < least {
         let text = format!("{free} bytes are free, less than disk-free-min ({least}): pushes are refused");
@@ -124,7 +124,7 @@ pub(super) fn disk_space(patient: &Patient<'_>) -> Vec<Observation> {
     }]
 }
 
-pub(super) async fn git(_patient: &Patient<'_>) -> Vec<Observation> {
+pub(super) async fn git(_server: &CheckedServer<'_>) -> Vec<Observation> {
     // It writes a configuration, which is not the server's here.
     let found = match Scratch::new(&std::env::temp_dir()) {
         Ok(scratch) => Git::discover(&scratch.0).await,
@@ -142,8 +142,8 @@ pub(super) async fn git(_patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-pub(super) fn open_files(patient: &Patient<'_>) -> Vec<Observation> {
-    let needed = descriptors::needed(&patient.options.live.server);
+pub(super) fn open_files(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let needed = descriptors::needed(&server.options.live.server);
     vec![match getrlimit(Resource::Nofile).maximum {
         Some(allowed) if allowed < needed => Observation::warning(
             format!("this shell allows {allowed}, and the limits of the server may need {needed}"),

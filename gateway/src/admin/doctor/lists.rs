@@ -5,18 +5,18 @@ use std::time::Duration;
 use shared::options::access_files::AccessPaths;
 use tokio::time::Instant;
 
+use crate::admin::doctor::checked_server::CheckedServer;
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::patient::Patient;
 use crate::admin::facts_source::loader_of;
 use crate::admin::unmatched_lines::LinesCheck;
 use crate::admin::unmatched_lines::UnmatchedLines;
 
-pub(super) async fn matched(patient: &Patient<'_>) -> Vec<Observation> {
-    let options = patient.options;
+pub(super) async fn matched(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let options = server.options;
     if options.rules.lists == AccessPaths::default() {
         return Vec::new();
     }
-    let loader = match &patient.behind {
+    let loader = match &server.behind {
         Some(loader) => loader.clone(),
         // Lists and addresses were read before.
         None => match loader_of(options).await {

@@ -1,10 +1,10 @@
 //! `grasp-gateway doctor`: checks everything that the server needs, from inside and as clients reach it, and reports
 //! each problem with the command that corrects it. One row for each check.
 
+mod checked_server;
 mod host;
 mod lists;
 mod observation;
-mod patient;
 mod probe;
 mod public;
 mod redis;
@@ -19,9 +19,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::admin::command_answer::CommandAnswer;
+use crate::admin::doctor::checked_server::CheckedServer;
 use crate::admin::doctor::observation::Diagnosis;
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::patient::Patient;
 use crate::command_error::CommandError;
 use crate::options::DoctorOptions;
 
@@ -29,36 +29,34 @@ use crate::options::DoctorOptions;
 type Findings<'p> = Pin<Box<dyn Future<Output = Vec<Observation>> + Send + 'p>>;
 
 /// One check: its name and its function.
-type Check = (&'static str, for<'p> fn(&'p Patient<'_>) -> Findings<'p>);
+type Check = (&'static str, for<'p> fn(&'p CheckedServer<'_>) -> Findings<'p>);
 
 /// In the order in which the parts need each other: the first that is wrong often explains the rest.
 const CHECKS: [Check; 20] = [
-    ("data directory", |patient| {
-        Box::pin(ready(host::data_directory(patient)))
+    ("data directory", |server| Box::pin(ready(host::data_directory(server)))),
+    ("file system", |server| Box::pin(ready(host::file_system(server)))),
+    ("disk space", |server| Box::pin(ready(host::disk_space(server)))),
+    ("git", |server| Box::pin(host::git(server))),
+    ("open files", |server| Box::pin(ready(host::open_files(server)))),
+    ("redis", |server| Box::pin(redis::settings(server))),
+    ("redis write time", |server| Box::pin(redis::write_time(server))),
+    ("clock", |server| Box::pin(redis::clock(server))),
+    ("relay", |server| Box::pin(relay::identity(server))),
+    ("plugin", |server| Box::pin(relay::plugin(server))),
+    ("large and old states", |server| Box::pin(strfry::limits(server))),
+    ("strfry import", |server| Box::pin(strfry::import(server))),
+    ("agreement", |server| Box::pin(relay::agreement(server))),
+    ("lists", |server| Box::pin(lists::matched(server))),
+    ("domain", |server| Box::pin(public::reached(server))),
+    ("git over http", |server| Box::pin(public::git(server))),
+    ("size of pushes", |server| Box::pin(public::body_size(server))),
+    ("pushes are passed on at once", |server| {
+        Box::pin(public::buffering(server))
     }),
-    ("file system", |patient| Box::pin(ready(host::file_system(patient)))),
-    ("disk space", |patient| Box::pin(ready(host::disk_space(patient)))),
-    ("git", |patient| Box::pin(host::git(patient))),
-    ("open files", |patient| Box::pin(ready(host::open_files(patient)))),
-    ("redis", |patient| Box::pin(redis::settings(patient))),
-    ("redis write time", |patient| Box::pin(redis::write_time(patient))),
-    ("clock", |patient| Box::pin(redis::clock(patient))),
-    ("relay", |patient| Box::pin(relay::identity(patient))),
-    ("plugin", |patient| Box::pin(relay::plugin(patient))),
-    ("large and old states", |patient| Box::pin(strfry::limits(patient))),
-    ("strfry import", |patient| Box::pin(strfry::import(patient))),
-    ("agreement", |patient| Box::pin(relay::agreement(patient))),
-    ("lists", |patient| Box::pin(lists::matched(patient))),
-    ("domain", |patient| Box::pin(public::reached(patient))),
-    ("git over http", |patient| Box::pin(public::git(patient))),
-    ("size of pushes", |patient| Box::pin(public::body_size(patient))),
-    ("pushes are passed on at once", |patient| {
-        Box::pin(public::buffering(patient))
+    ("websocket and client address", |server| {
+        Box::pin(public::client_address(server))
     }),
-    ("websocket and client address", |patient| {
-        Box::pin(public::client_address(patient))
-    }),
-    ("time-outs", |patient| Box::pin(time_outs::time_outs(patient))),
+    ("time-outs", |server| Box::pin(time_outs::time_outs(server))),
 ];
 
 /// Runs all checks.
@@ -66,18 +64,18 @@ const CHECKS: [Check; 20] = [
 /// # Errors
 /// The options do not give a required address.
 pub(crate) async fn run(options: &DoctorOptions) -> Result<CommandAnswer, CommandError> {
-    let patient = Patient::admit(options).await?;
+    let server = CheckedServer::open(options).await?;
     let mut diagnosis = Diagnosis::default();
-    let check_max = CHECK_MAX + patient.silence;
+    let check_max = CHECK_MAX + server.silence;
     for (name, run) in CHECKS {
-        let found = timeout(check_max, run(&patient)).await;
+        let found = timeout(check_max, run(&server)).await;
         let found = found.unwrap_or_else(|_| {
             let text = format!("this check did not end within {} s", check_max.as_secs());
             vec![Observation::wrong(text, "see whether the service that it checks hangs")]
         });
         diagnosis.0.extend(found.into_iter().map(|finding| (name, finding)));
     }
-    if let (Some(loader), Some(probe)) = (&patient.behind, patient.probe.get()) {
+    if let (Some(loader), Some(probe)) = (&server.behind, server.probe.get()) {
         probe.take_back(&loader.purgatory).await;
     }
     Ok(CommandAnswer {

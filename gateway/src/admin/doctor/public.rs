@@ -17,8 +17,8 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
 use wire::path::repository_path;
 
+use crate::admin::doctor::checked_server::CheckedServer;
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::admin::doctor::redis::judge_clock;
 use crate::admin::facts_source::unix_secs;
@@ -29,23 +29,23 @@ use crate::outside::connect;
 use crate::outside_relay::OutsideRelay;
 
 /// Whether the name leads to this server: its information document (NIP-11) is there.
-pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
-    let url = &patient.public_url;
+pub(super) async fn reached(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let url = &server.public_url;
     let request = Request::get("/").header(header::ACCEPT, "application/nostr+json");
     let answer = match ask(url, request, nothing()).await {
         Ok(answer) => answer,
-        Err(error) => return vec![not_reached(patient, &error)],
+        Err(error) => return vec![not_reached(server, &error)],
     };
     let document: Option<Value> = serde_json::from_slice(answer.body()).ok();
     let is_grasp = document.is_some_and(|document| document.get("supported_grasps").is_some());
-    let mut found = vec![match broken_path(patient, answer.status()) {
+    let mut found = vec![match broken_path(server, answer.status()) {
         Some(broken) => broken,
         None if is_grasp => Observation::well(format!("{url} leads to a GRASP server")),
         None => Observation::wrong(
             format!("{url} is not answered by a GRASP server ({})", answer.status()),
             format!(
                 "make the reverse proxy pass everything on to {}",
-                patient.options.listen.bind
+                server.options.listen.bind
             ),
         ),
     }];
@@ -57,20 +57,20 @@ pub(super) async fn reached(patient: &Patient<'_>) -> Vec<Observation> {
 }
 
 /// Names a service behind the reverse proxy that is down, if the status of an answer shows that.
-fn broken_path(patient: &Patient<'_>, status: StatusCode) -> Option<Observation> {
+fn broken_path(server: &CheckedServer<'_>, status: StatusCode) -> Option<Observation> {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT).then(|| {
         Observation::wrong(
             format!(
                 "{status}: the reverse proxy does not reach the gateway at {}, or the gateway does not reach strfry",
-                patient.options.listen.bind
+                server.options.listen.bind
             ),
             "systemctl status grasp-gateway strfry",
         )
     })
 }
 
-pub(super) fn not_reached(patient: &Patient<'_>, error: &OutsideError) -> Observation {
-    let url = &patient.public_url;
+pub(super) fn not_reached(server: &CheckedServer<'_>, error: &OutsideError) -> Observation {
+    let url = &server.public_url;
     Observation::wrong(
         format!("{url} is not reached: {error}"),
         error.mend(url.host_str().unwrap_or_default()),
@@ -78,20 +78,20 @@ pub(super) fn not_reached(patient: &Patient<'_>, error: &OutsideError) -> Observ
 }
 
 /// The probe's repository waits for its first push, and can be cloned, empty.
-pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
-    let Some(path) = held_path(patient) else {
+pub(super) async fn git(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let Some(path) = held_path(server) else {
         return Vec::new();
     };
     let request = Request::get(format!("{path}/info/refs?service=git-upload-pack"));
-    match ask(&patient.public_url, request, nothing()).await {
+    match ask(&server.public_url, request, nothing()).await {
         Ok(answer) if answer.status() == StatusCode::OK => vec![Observation::well("git finds a repository")],
-        Ok(answer) => vec![broken_path(patient, answer.status()).unwrap_or_else(|| {
+        Ok(answer) => vec![broken_path(server, answer.status()).unwrap_or_else(|| {
             Observation::wrong(
                 format!("git gets {} for a repository that exists", answer.status()),
                 format!(
                     "make the reverse proxy pass every path on to {}, as in strfry-config/; does the gateway there use \
                      this Redis?",
-                    patient.options.listen.bind
+                    server.options.listen.bind
                 ),
             )
         })],
@@ -101,10 +101,10 @@ pub(super) async fn git(patient: &Patient<'_>) -> Vec<Observation> {
 }
 
 /// Announces a push of [`ANNOUNCED_BYTES`], by which a proxy decides, and sends more than nginx accepts by default.
-pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
-    let path = held_path(patient).unwrap_or_else(|| NOBODYS.to_owned());
+pub(super) async fn body_size(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let path = held_path(server).unwrap_or_else(|| NOBODYS.to_owned());
     let request = push(&path).header(header::CONTENT_LENGTH, ANNOUNCED_BYTES);
-    match ask(&patient.public_url, request, trickle(LARGE_BYTES)).await {
+    match ask(&server.public_url, request, trickle(LARGE_BYTES)).await {
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => vec![Observation::wrong(
             format!("the reverse proxy refuses a push of {ANNOUNCED_BYTES} bytes (413)"),
             "nginx: client_max_body_size 0; then: systemctl reload nginx",
@@ -114,7 +114,7 @@ pub(super) async fn body_size(patient: &Patient<'_>) -> Vec<Observation> {
         Err(OutsideError::Http(_)) => vec![Observation::well("the gateway answers a large push before its end")],
         // A proxy waits for all of it, which the next check names.
         Err(OutsideError::Silent) => Vec::new(),
-        Err(error) => vec![not_reached(patient, &error)],
+        Err(error) => vec![not_reached(server, &error)],
     }
 }
 
@@ -131,8 +131,8 @@ fn trickle(at_once: usize) -> ProbeBody {
 }
 
 /// A push to a repository that does not exist is answered at once, unless a proxy waits for its end.
-pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
-    match ask(&patient.public_url, push(NOBODYS), trickle(0)).await {
+pub(super) async fn buffering(server: &CheckedServer<'_>) -> Vec<Observation> {
+    match ask(&server.public_url, push(NOBODYS), trickle(0)).await {
         // That was named before.
         Ok(answer) if answer.status() == StatusCode::PAYLOAD_TOO_LARGE => Vec::new(),
         Ok(_) | Err(OutsideError::Http(_)) => {
@@ -144,7 +144,7 @@ pub(super) async fn buffering(patient: &Patient<'_>) -> Vec<Observation> {
             "the reverse proxy buffers a push until its last byte: large ones time out, and fill its disk",
             "nginx: proxy_request_buffering off; then: systemctl reload nginx",
         )],
-        Err(error) => vec![not_reached(patient, &error)],
+        Err(error) => vec![not_reached(server, &error)],
     }
 }
 
@@ -154,16 +154,16 @@ pub(super) fn push(path: &str) -> hyper::http::request::Builder {
 }
 
 /// Publishes as a client does, and sees which address its event is said to come from.
-pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
-    let (connection, own) = match connect(&patient.public_url).await {
+pub(super) async fn client_address(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let (connection, own) = match connect(&server.public_url).await {
         Ok(connected) => connected,
-        Err(error) => return vec![not_reached(patient, &error)],
+        Err(error) => return vec![not_reached(server, &error)],
     };
-    let mut relay = match OutsideRelay::open(&patient.public_url, connection).await {
+    let mut relay = match OutsideRelay::open(&server.public_url, connection).await {
         Ok(relay) => relay,
-        Err(error) => return vec![no_upgrade(patient, &error)],
+        Err(error) => return vec![no_upgrade(server, &error)],
     };
-    let (Some(loader), Some(probe)) = (&patient.behind, patient.probe.get()) else {
+    let (Some(loader), Some(probe)) = (&server.behind, server.probe.get()) else {
         return vec![Observation::well("WebSockets are passed on")];
     };
     if probe.answer != ProbeAnswer::HeldHere {
@@ -189,13 +189,13 @@ pub(super) async fn client_address(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-pub(super) fn no_upgrade(patient: &Patient<'_>, error: &WebSocketError) -> Observation {
+pub(super) fn no_upgrade(server: &CheckedServer<'_>, error: &WebSocketError) -> Observation {
     let status = if let WebSocketError::Http(answer) = error {
         Some(answer.status())
     } else {
         None
     };
-    if let Some(broken) = status.and_then(|status| broken_path(patient, status)) {
+    if let Some(broken) = status.and_then(|status| broken_path(server, status)) {
         return broken;
     }
     let why = status.map_or_else(|| error.to_string(), |status| format!("they get {status}"));
@@ -225,8 +225,8 @@ fn judge_source(source: &str, own: IpAddr) -> Observation {
 }
 
 /// Returns the path of the probe's repository, if it is held here.
-pub(super) fn held_path(patient: &Patient<'_>) -> Option<String> {
-    let probe = patient
+pub(super) fn held_path(server: &CheckedServer<'_>) -> Option<String> {
+    let probe = server
         .probe
         .get()
         .filter(|probe| probe.answer == ProbeAnswer::HeldHere)?;

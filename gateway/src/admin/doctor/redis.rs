@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use nostr::types::Timestamp;
 
+use crate::admin::doctor::checked_server::CheckedServer;
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::patient::Patient;
 use crate::command_error::causes;
 use crate::redis_mends::mend_of;
 
-pub(super) async fn settings(patient: &Patient<'_>) -> Vec<Observation> {
-    let Some(loader) = &patient.behind else {
+pub(super) async fn settings(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let Some(loader) = &server.behind else {
         return vec![Observation::well(
             "not used: held events are in memory, and are lost when the process ends",
         )];
@@ -30,14 +30,14 @@ pub(super) async fn settings(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-pub(super) async fn write_time(patient: &Patient<'_>) -> Vec<Observation> {
-    let (Some(loader), Some(settings)) = (&patient.behind, patient.options.redis()) else {
+pub(super) async fn write_time(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let (Some(loader), Some(settings)) = (&server.behind, server.options.redis()) else {
         return Vec::new();
     };
     let mut longest = Duration::ZERO;
     for _ in 0..WRITES {
         let start = Instant::now();
-        if let Err(error) = loader.purgatory.tell_settings("doctor", "{}", 1).await {
+        if let Err(error) = loader.purgatory.report_settings("doctor", "{}", 1).await {
             let text = causes(&error);
             let mend = mend_of(&text);
             return vec![Observation::wrong(format!("it does not accept a write: {text}"), mend)];
@@ -54,8 +54,8 @@ pub(super) async fn write_time(patient: &Patient<'_>) -> Vec<Observation> {
     }
 }
 
-pub(super) async fn clock(patient: &Patient<'_>) -> Vec<Observation> {
-    let Some(loader) = &patient.behind else {
+pub(super) async fn clock(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let Some(loader) = &server.behind else {
         return Vec::new();
     };
     match loader.purgatory.counts().await {

@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use serde_json::Value;
 use shared::agreement::Program;
-use shared::agreement::ToldSettings;
+use shared::agreement::ReportedSettings;
 use shared::agreement::differences;
 use shared::load_facts::FactLoader;
 use shared::purgatory::Purgatory;
 use shared::purgatory::PurgatoryError;
 use shared::relay_client::PublishOutcome;
 
+use crate::admin::doctor::checked_server::CheckedServer;
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::Probe;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::admin::own_address::is_own;
@@ -22,11 +22,11 @@ use crate::command_error::causes;
 use crate::redis_mends::mend_of;
 use crate::strfry_import::StrfryVersion;
 
-pub(super) async fn identity(patient: &Patient<'_>) -> Vec<Observation> {
-    let (Some(loader), Some(url)) = (&patient.behind, &patient.options.relay_url) else {
+pub(super) async fn identity(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let (Some(loader), Some(url)) = (&server.behind, &server.options.relay_url) else {
         return vec![Observation::well("not used: the server runs the built-in relay")];
     };
-    if is_own(url, patient.options.listen.bind).await {
+    if is_own(url, server.options.listen.bind).await {
         return vec![Observation::wrong("relay-url names the gateway itself", RELAY_URL_MEND)];
     }
     match loader.relay.information().await {
@@ -81,8 +81,8 @@ fn judge(document: &Value) -> Observation {
     Observation::well(format!("strfry {version}"))
 }
 
-pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
-    let Some(loader) = &patient.behind else {
+pub(super) async fn plugin(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let Some(loader) = &server.behind else {
         return vec![Observation::well(
             "not used: the built-in relay applies the policy itself",
         )];
@@ -91,10 +91,10 @@ pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
         // It was named before.
         return Vec::new();
     }
-    let Some(unsent) = Probe::new(&patient.service) else {
+    let Some(unsent) = Probe::new(&server.service) else {
         return Vec::new();
     };
-    let probe = patient.probe.get_or_init(|| send(unsent, loader)).await;
+    let probe = server.probe.get_or_init(|| send(unsent, loader)).await;
     vec![match &probe.answer {
         ProbeAnswer::HeldHere => Observation::well(
             "strfry asked the plugin about an announcement, and the plugin holds it in the gateway's Redis",
@@ -106,7 +106,7 @@ pub(super) async fn plugin(patient: &Patient<'_>) -> Vec<Observation> {
         ),
         ProbeAnswer::Unread(text) => Observation::wrong(text.clone(), mend_of(text)),
         ProbeAnswer::Stored => Observation::wrong("strfry stores git events without asking it", PLUGIN_MEND),
-        ProbeAnswer::Refused(text) => judge_refusal(text, &patient.service.to_string()),
+        ProbeAnswer::Refused(text) => judge_refusal(text, &server.service.to_string()),
     }]
 }
 
@@ -174,11 +174,11 @@ fn judge_refusal(text: &str, domain: &str) -> Observation {
     }
 }
 
-pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
-    let Some(loader) = &patient.behind else {
+pub(super) async fn agreement(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let Some(loader) = &server.behind else {
         return Vec::new();
     };
-    let own = ToldSettings::of(loader);
+    let own = ReportedSettings::of(loader);
     let Ok([gateway, plugin]) = reported(&loader.purgatory).await else {
         // It was named before.
         return Vec::new();
@@ -219,10 +219,10 @@ pub(super) async fn agreement(patient: &Patient<'_>) -> Vec<Observation> {
 
 /// Returns the settings that gateway and plugin have reported. strfry may have started the plugin a moment ago, for our
 /// probe.
-async fn reported(purgatory: &Purgatory) -> Result<[Option<ToldSettings>; 2], PurgatoryError> {
+async fn reported(purgatory: &Purgatory) -> Result<[Option<ReportedSettings>; 2], PurgatoryError> {
     let begun = Instant::now();
     loop {
-        let reported = ToldSettings::read(purgatory).await?;
+        let reported = ReportedSettings::read(purgatory).await?;
         if reported[1].is_some() || begun.elapsed() > PLUGIN_TELLS {
             return Ok(reported);
         }

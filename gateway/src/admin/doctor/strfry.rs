@@ -8,16 +8,16 @@ use nostr::filter::Filter;
 use shared::load_facts::FactLoader;
 use shared::relay_client::PublishOutcome;
 
+use crate::admin::doctor::checked_server::CheckedServer;
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::probe::Probe;
 use crate::admin::doctor::probe::ProbeAnswer;
 use crate::command_error::causes;
 use crate::strfry_import::StrfryImport;
 
 /// Sends a state with as many refs as a large repository has, and as old as one may be that is published again.
-pub(super) async fn limits(patient: &Patient<'_>) -> Vec<Observation> {
-    let Some((loader, probe)) = held_probe(patient) else {
+pub(super) async fn limits(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let Some((loader, probe)) = held_probe(server) else {
         return Vec::new();
     };
     let state = &probe.large_state;
@@ -51,11 +51,11 @@ fn judge_refusal(text: &str) -> Observation {
 }
 
 /// Imports an event with the rights of this user, and asks the relay for it.
-pub(super) async fn import(patient: &Patient<'_>) -> Vec<Observation> {
-    let Some(paths) = patient.options.strfry.paths() else {
+pub(super) async fn import(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let Some(paths) = server.options.strfry.paths() else {
         return Vec::new();
     };
-    let Some((loader, probe)) = held_probe(patient) else {
+    let Some((loader, probe)) = held_probe(server) else {
         return Vec::new();
     };
     let Some(event) = probe.short_lived() else {
@@ -94,9 +94,9 @@ async fn serves(loader: &FactLoader, event_id: EventId) -> bool {
 }
 
 /// Returns the probe if it is held here: then strfry and its plugin work.
-fn held_probe<'p>(patient: &'p Patient<'_>) -> Option<(&'p FactLoader, &'p Probe)> {
-    let probe = patient.probe.get()?;
-    (probe.answer == ProbeAnswer::HeldHere).then_some((patient.behind.as_ref()?, probe))
+fn held_probe<'p>(server: &'p CheckedServer<'_>) -> Option<(&'p FactLoader, &'p Probe)> {
+    let probe = server.probe.get()?;
+    (probe.answer == ProbeAnswer::HeldHere).then_some((server.behind.as_ref()?, probe))
 }
 
 const SERVED_WITHIN: Duration = Duration::from_secs(2);

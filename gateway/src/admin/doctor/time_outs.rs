@@ -15,8 +15,8 @@ use hyper::body::Frame;
 use nostr::key::Keys;
 use tokio::time::Instant;
 
+use crate::admin::doctor::checked_server::CheckedServer;
 use crate::admin::doctor::observation::Observation;
-use crate::admin::doctor::patient::Patient;
 use crate::admin::doctor::public::held_path;
 use crate::admin::doctor::public::nothing;
 use crate::admin::doctor::public::push;
@@ -28,17 +28,17 @@ use crate::outside::connect;
 use crate::outside_relay::OutsideRelay;
 
 /// Leaves connections silent for as long as the options say. What cannot be tried at all was named before.
-pub(super) async fn time_outs(patient: &Patient<'_>) -> Vec<Observation> {
-    let (kept, push, websocket) = tokio::join!(kept_connection(patient), silent_push(patient), websocket(patient));
+pub(super) async fn time_outs(server: &CheckedServer<'_>) -> Vec<Observation> {
+    let (kept, push, websocket) = tokio::join!(kept_connection(server), silent_push(server), websocket(server));
     let mut found: Vec<Observation> = [kept, push, websocket].into_iter().flatten().collect();
     if found.is_empty() {
         // Without a probe that is held, there is nothing to push to.
-        let what = match held_path(patient) {
+        let what = match held_path(server) {
             Some(_) => "connections, pushes and WebSockets",
             None => "connections and WebSockets",
         };
-        let mut text = format!("{what} may be silent for {} s", patient.silence.as_secs());
-        if patient.silence < ENOUGH {
+        let mut text = format!("{what} may be silent for {} s", server.silence.as_secs());
+        if server.silence < ENOUGH {
             let enough = ENOUGH.as_secs();
             text.push_str(&format!(
                 "; to find longer time-outs: grasp-gateway doctor --silence-secs {enough}"
@@ -50,10 +50,10 @@ pub(super) async fn time_outs(patient: &Patient<'_>) -> Vec<Observation> {
 }
 
 /// ngit and libgit2 ask which refs there are, pack, and push on the same connection; they open no other.
-async fn kept_connection(patient: &Patient<'_>) -> Option<Observation> {
-    let mut connection = KeptConnection::open(&patient.public_url).await.ok()?;
+async fn kept_connection(server: &CheckedServer<'_>) -> Option<Observation> {
+    let mut connection = KeptConnection::open(&server.public_url).await.ok()?;
     connection.ask(Request::head("/"), nothing()).await.ok()?;
-    let closed = connection.end_in_silence(patient.silence).await?;
+    let closed = connection.end_in_silence(server.silence).await?;
     Some(Observation::warning(
         format!(
             "a connection on which nothing is asked is closed after {} s: ngit and libgit2 push on it when they have \
@@ -66,10 +66,10 @@ async fn kept_connection(patient: &Patient<'_>) -> Option<Observation> {
 
 /// Begins a push of a PR to the probe's repository, whose pack never comes. The gateway waits for it, and says so in
 /// git's words when it gives up.
-async fn silent_push(patient: &Patient<'_>) -> Option<Observation> {
-    let path = held_path(patient)?;
+async fn silent_push(server: &CheckedServer<'_>) -> Option<Observation> {
+    let path = held_path(server)?;
     let begun = Instant::now();
-    let answer = ask_within(patient.silence, &patient.public_url, push(&path), commands_alone()).await;
+    let answer = ask_within(server.silence, &server.public_url, push(&path), commands_alone()).await;
     let how = match answer {
         Err(OutsideError::Silent) => return None,
         Ok(answer) if answer.status() == StatusCode::OK => return None,
@@ -103,13 +103,13 @@ fn commands_alone() -> ProbeBody {
 }
 
 /// The relay pings its clients, every 55 s; a proxy may end a WebSocket before.
-async fn websocket(patient: &Patient<'_>) -> Option<Observation> {
-    let (connection, _) = connect(&patient.public_url).await.ok()?;
-    let mut relay = OutsideRelay::open(&patient.public_url, connection).await.ok()?;
-    let how = match relay.end_in_silence(patient.silence).await {
+async fn websocket(server: &CheckedServer<'_>) -> Option<Observation> {
+    let (connection, _) = connect(&server.public_url).await.ok()?;
+    let mut relay = OutsideRelay::open(&server.public_url, connection).await.ok()?;
+    let how = match relay.end_in_silence(server.silence).await {
         Some(ended) => format!("ends after {} s", ended.as_secs()),
         None if relay.answers().await => return None,
-        None => format!("is dead after {} s", patient.silence.as_secs()),
+        None => format!("is dead after {} s", server.silence.as_secs()),
     };
     Some(Observation::wrong(
         format!("a silent WebSocket {how}: clients do not get the events that they wait for"),

@@ -18,7 +18,7 @@ mod workshop;
 
 use shared::nip34::Coordinate;
 
-use crate::repositories::Line;
+use crate::repositories::LockQueue;
 use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::layout::in_background;
@@ -65,13 +65,13 @@ impl Repositories {
         let plan = plan(&found, effort, &self.maintenance.get());
         let refs = repository.loose_refs_to_pack().await?;
         if refs > 0 {
-            let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
+            let locked = self.lock_in(LockQueue::Strangers, &[coordinate.clone()].into()).await?;
             locked.repository(coordinate)?.pack_refs().await?;
         }
         let removed = match plan.remove.is_empty() {
             true => 0,
             false => {
-                let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
+                let locked = self.lock_in(LockQueue::Strangers, &[coordinate.clone()].into()).await?;
                 let repository = locked.repository(coordinate)?;
                 repository.remove_replaced_packs(plan.remove.clone()).await?
             }
@@ -122,7 +122,7 @@ impl Repositories {
             separated: renewed.unreachable.difference(&found.unreachable).count(),
             ..Maintained::default()
         };
-        let locked = self.lock_in(Line::Strangers, &[coordinate.clone()].into()).await?;
+        let locked = self.lock_in(LockQueue::Strangers, &[coordinate.clone()].into()).await?;
         let is_in_place = locked.repository(coordinate)?.switch_packs(renewed).await?;
         Ok(if is_in_place { maintained } else { Maintained::default() })
     }

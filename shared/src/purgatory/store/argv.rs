@@ -22,11 +22,11 @@ use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::Room;
 use crate::purgatory::inventory::InventoryIndex;
 use crate::purgatory::limits::Limits;
-use crate::purgatory::looks::Looked;
-use crate::purgatory::looks::Looks;
 use crate::purgatory::refusal::NotedRefusal;
 use crate::purgatory::release::Release;
 use crate::purgatory::release::Settlement;
+use crate::purgatory::unreconciled::PullRequestOutcome;
+use crate::purgatory::unreconciled::UnreconciledPullRequests;
 
 /// The arguments of a call, to which more are added.
 pub(super) struct Argv {
@@ -155,16 +155,23 @@ impl Argv {
     }
 
     /// The result for each reconciled PR. One without a result has nothing staged.
-    pub(super) fn looked(self, looks: &Looks, found: &BTreeMap<EventId, Looked>) -> Self {
-        looks.members.iter().fold(self.arg(&looks.last_change), |argv, look| {
-            let argv = argv.arg(&look.member).arg(&look.score);
-            match found.get(&look.event_id) {
-                None => argv.arg("drop"),
-                Some(Looked::Staged) => argv.arg("keep"),
-                Some(Looked::Again) => argv.arg("again"),
-                Some(Looked::Later { secs }) => argv.bounded(*secs),
-            }
-        })
+    pub(super) fn reconciled(
+        self,
+        unreconciled: &UnreconciledPullRequests,
+        found: &BTreeMap<EventId, PullRequestOutcome>,
+    ) -> Self {
+        unreconciled
+            .members
+            .iter()
+            .fold(self.arg(&unreconciled.last_change), |argv, pull_request| {
+                let argv = argv.arg(&pull_request.member).arg(&pull_request.score);
+                match found.get(&pull_request.event_id) {
+                    None => argv.arg("drop"),
+                    Some(PullRequestOutcome::Staged) => argv.arg("keep"),
+                    Some(PullRequestOutcome::Again) => argv.arg("again"),
+                    Some(PullRequestOutcome::Later { secs }) => argv.bounded(*secs),
+                }
+            })
     }
 
     /// Adds a refusal, each text only as far as a person reads it.

@@ -16,12 +16,10 @@ use crate::purgatory::entry::Placeholder;
 use crate::purgatory::hold::HoldOutcome;
 use crate::purgatory::hold::PlaceholderLimit;
 use crate::purgatory::hold::PlaceholderOutcome;
-use crate::purgatory::hold::Standing;
+use crate::purgatory::hold::RelatedReading;
 use crate::purgatory::inventory::InventoryCounts;
 use crate::purgatory::inventory::InventoryPage;
 use crate::purgatory::limits::Limit;
-use crate::purgatory::looks::Look;
-use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Epoch;
 use crate::purgatory::reading::PendingWork;
@@ -31,6 +29,8 @@ use crate::purgatory::release::Lease;
 use crate::purgatory::release::Leased;
 use crate::purgatory::release::MarkedReleasing;
 use crate::purgatory::release::Release;
+use crate::purgatory::unreconciled::UnreconciledPullRequest;
+use crate::purgatory::unreconciled::UnreconciledPullRequests;
 
 /// Something in Redis, or an answer of it, that this program did not write.
 #[derive(Debug, thiserror::Error)]
@@ -99,19 +99,24 @@ pub(super) fn dirty_numbers(raw: Vec<(String, u64)>) -> Result<Vec<(Coordinate, 
         .collect()
 }
 
-/// Reads the answer of `looks_page.lua`.
-pub(super) fn looks((last_change, members): (String, Vec<(String, String)>)) -> Result<Looks, Malformed> {
-    let look = |(member, score): (String, String)| {
+/// Reads the answer of `unreconciled_page.lua`.
+pub(super) fn unreconciled(
+    (last_change, members): (String, Vec<(String, String)>),
+) -> Result<UnreconciledPullRequests, Malformed> {
+    let pull_request = |(member, score): (String, String)| {
         let id = member.rsplit(':').next().unwrap_or_default();
         let event_id = EventId::from_hex(id).map_err(|_| malformed("a PR to reconcile", "id", id))?;
-        Ok(Look {
+        Ok(UnreconciledPullRequest {
             event_id,
             member,
             score,
         })
     };
-    let members = members.into_iter().map(look).collect::<Result<_, Malformed>>()?;
-    Ok(Looks { last_change, members })
+    let members = members
+        .into_iter()
+        .map(pull_request)
+        .collect::<Result<_, Malformed>>()?;
+    Ok(UnreconciledPullRequests { last_change, members })
 }
 
 /// Reads the answer of `hold_entry.lua`.
@@ -146,9 +151,11 @@ fn outcome(text: String) -> Result<HoldOutcome, Malformed> {
     }
 }
 
-/// Reads the answer of `standing.lua`.
-pub(super) fn standing((own, is_any_here, last_lease): (String, bool, String)) -> Result<Standing, Malformed> {
-    Ok(Standing {
+/// Reads the answer of `read_related.lua`.
+pub(super) fn read_related(
+    (own, is_any_here, last_lease): (String, bool, String),
+) -> Result<RelatedReading, Malformed> {
+    Ok(RelatedReading {
         own: EntryStatus::named(&own),
         is_any_here,
         last_lease,

@@ -139,14 +139,14 @@ const REFUSALS_SECS: u64 = 24 * 60 * 60;
 
 /// How many changed PRs are reconciled under one lock, and as many others: setting the ref of one takes some ten
 /// milliseconds, for which a push of the owner waits.
-const LOOKS_PAGE_MAX: usize = 4;
+const UNRECONCILED_PAGE_MAX: usize = 4;
 
 /// Bytes of events that one call returns or is given, and one event more.
 pub(super) const PAGE_BYTES: usize = 128 << 10;
 
 /// Subtracted from the number of a change to get the score of a PR that was not reconciled since: those are below 0, in
 /// the order of their changes, and exact, until the year 2112.
-const UNLOOKED: u64 = 1 << 52;
+const UNRECONCILED_OFFSET: u64 = 1 << 52;
 
 /// How many entries of an index one call reads, however few of them it may return.
 const SCANNED_MAX: u64 = 100;
@@ -178,8 +178,8 @@ pub(super) fn lua_table() -> String {
          gate_secs = {GATE_SECS}, gates_per_author_max = {GATES_PER_AUTHOR_MAX}, gates_bytes_max = {GATES_BYTES_MAX}, \
          gates_kept_free = {GATES_KEPT_FREE}, share_kept_free = {SHARE_KEPT_FREE}, \
          placeholders_kept_free = {PLACEHOLDERS_KEPT_FREE}, announcing_max = {ANNOUNCING_MAX}, \
-         page_max = {PAGE_MAX}, looks_page_max = {LOOKS_PAGE_MAX}, \
-         page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unlooked = {UNLOOKED}, \
+         page_max = {PAGE_MAX}, unreconciled_page_max = {UNRECONCILED_PAGE_MAX}, \
+         page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unreconciled_offset = {UNRECONCILED_OFFSET}, \
          behind_max = {BEHIND_MAX}, behind_read_max = {BEHIND_READ_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, \
          behind_share_max = {BEHIND_SHARE_MAX}, \
          after_max = {AFTER_MAX}, \

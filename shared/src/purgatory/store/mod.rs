@@ -45,14 +45,12 @@ use crate::purgatory::hold::Expiry;
 use crate::purgatory::hold::Hold;
 use crate::purgatory::hold::HoldOutcome;
 use crate::purgatory::hold::PlaceholderOutcome;
-use crate::purgatory::hold::Standing;
+use crate::purgatory::hold::RelatedReading;
 use crate::purgatory::inventory::InventoryCounts;
 use crate::purgatory::inventory::InventoryIndex;
 use crate::purgatory::inventory::InventoryPage;
 use crate::purgatory::limits::Limits;
 use crate::purgatory::listing::Listing;
-use crate::purgatory::looks::Looked;
-use crate::purgatory::looks::Looks;
 use crate::purgatory::reading::DirtyNumber;
 use crate::purgatory::reading::Epoch;
 use crate::purgatory::reading::PendingWork;
@@ -63,6 +61,8 @@ use crate::purgatory::release::Leased;
 use crate::purgatory::release::MarkedReleasing;
 use crate::purgatory::release::Release;
 use crate::purgatory::release::Settlement;
+use crate::purgatory::unreconciled::PullRequestOutcome;
+use crate::purgatory::unreconciled::UnreconciledPullRequests;
 
 pub use self::error::PurgatoryError;
 pub use self::memory::Clock;
@@ -134,8 +134,8 @@ operations! {
         ("hold an event", |argv| argv.hold(hold, extend).replicated(), decode::hold_outcome);
 
     /// Reads whether a related event is here, and any of those that it refers to.
-    pub fn standing(event_id: &EventId, refers_to: &BTreeSet<EventId>) -> Standing =
-        ("read what an event may wait behind", |argv| argv.arg(event_id).args(refers_to), decode::standing);
+    pub fn read_related(event_id: &EventId, refers_to: &BTreeSet<EventId>) -> RelatedReading =
+        ("read what an event may wait behind", |argv| argv.arg(event_id).args(refers_to), decode::read_related);
 
     /// Raises the dirty numbers of one page of coordinates.
     fn mark_dirty_page(coordinates: &[&Coordinate]) -> () =
@@ -155,16 +155,20 @@ operations! {
         ("read a dirty number", |argv| argv.arg(coordinate), |number: Option<u64>| Ok(number.map(DirtyNumber)));
 
     /// Returns one page of the PRs of a coordinate that must be reconciled.
-    pub fn looks_page(coordinate: &Coordinate) -> Looks =
-        ("list PRs to reconcile", |argv| argv.arg(coordinate), decode::looks);
+    pub fn unreconciled_page(coordinate: &Coordinate) -> UnreconciledPullRequests =
+        ("list PRs to reconcile", |argv| argv.arg(coordinate), decode::unreconciled);
 
-    /// Records that PRs of a coordinate were reconciled, except those that have changed since `looks` were read, and
-    /// returns whether there are more to reconcile.
-    pub fn note_looked(coordinate: &Coordinate, looks: &Looks, found: &BTreeMap<EventId, Looked>) -> bool =
-        ("record reconciled PRs", |argv| argv.arg(coordinate).looked(looks, found), Ok);
+    /// Records that PRs of a coordinate were reconciled, except those that have changed since `unreconciled` were read,
+    /// and returns whether there are more to reconcile.
+    pub fn note_reconciled(
+        coordinate: &Coordinate,
+        unreconciled: &UnreconciledPullRequests,
+        found: &BTreeMap<EventId, PullRequestOutcome>,
+    ) -> bool =
+        ("record reconciled PRs", |argv| argv.arg(coordinate).reconciled(unreconciled, found), Ok);
 
     /// Marks one page of events, for which commits may be staged in a repository, for a reconcile.
-    fn ask_for_looks_page(coordinate: &Coordinate, event_ids: &[EventId]) -> () =
+    fn mark_unreconciled_page(coordinate: &Coordinate, event_ids: &[EventId]) -> () =
         ("mark PRs for a reconcile", |argv| argv.arg(coordinate).args(event_ids), |_: u64| Ok(()));
 
     /// Marks all PRs of one page of coordinates for a reconcile.
@@ -323,9 +327,9 @@ operations! {
     pub fn drop_entry(event_id: &EventId) -> Option<EntryStatus> =
         ("drop an entry", |argv| argv.arg(event_id), |status: String| Ok(EntryStatus::named(&status)));
 
-    /// Reports the settings of a program for so many seconds, unless that is empty, and returns the last reports of
-    /// gateways and of plugins; empty: none.
-    pub fn tell_settings(program: &str, settings: &str, secs: u64) -> (String, String) =
+    /// Reports the settings of a program for so many seconds, unless `settings` is empty, and returns the last reports
+    /// of gateways and of plugins; empty: none.
+    pub fn report_settings(program: &str, settings: &str, secs: u64) -> (String, String) =
         ("write the settings", |argv| argv.arg(program).arg(settings).bounded(secs), Ok);
 
     /// Records a refusal, for an operator, in place of the oldest if there are many. Not when Redis is full.

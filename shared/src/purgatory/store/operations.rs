@@ -12,7 +12,7 @@
 macro_rules! operations {
     ($(
         $(#[$doc:meta])*
-        $visibility:vis fn $operation:ident($($argument:ident: $type:ty),*) -> $answer:ty =
+        $visibility:vis fn $operation:ident($($argument:ident: $type:ty),* $(,)?) -> $answer:ty =
             ($name:literal, $arguments:expr, $decode:expr);
     )*) => {
         impl Purgatory {

@@ -203,14 +203,14 @@ impl Purgatory {
     ///
     /// # Errors
     /// As for all operations; some may have been marked then.
-    pub async fn ask_for_looks(
+    pub async fn mark_unreconciled(
         &self,
         coordinate: &Coordinate,
         event_ids: &BTreeSet<EventId>,
     ) -> Result<(), PurgatoryError> {
         let event_ids: Vec<EventId> = event_ids.iter().copied().collect();
         for page in event_ids.chunks(IDS_MAX) {
-            self.ask_for_looks_page(coordinate, page).await?;
+            self.mark_unreconciled_page(coordinate, page).await?;
         }
         Ok(())
     }

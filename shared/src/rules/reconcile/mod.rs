@@ -1,5 +1,5 @@
 //! What to do about some coordinates, given everything that is known and everything that is on disk: the one
-//! decision behind a push, a new event, a crash and the sweep (docs/ARCHITECTURE.md rule 4).
+//! decision behind a push, a new event, a crash and the daily check (docs/ARCHITECTURE.md rule 4).
 
 mod alignment;
 mod announced;

@@ -298,11 +298,11 @@ end
 
 -- Marks something to be reconciled, in K.looked_at: the index member of a PR, or the id of an event that commits may be staged
 -- for. The first that was asked for is reconciled first.
-local function ask_for_look(member, coordinates)
+local function mark_unreconciled(member, coordinates)
   local first = next_numbers(K.changes, #coordinates)
   for place, coordinate in ipairs(coordinates) do
     local number = first + place - 1
-    redis.call('ZADD', K.looked_at .. in_key(coordinate), decimal(number - K.unlooked), member)
+    redis.call('ZADD', K.looked_at .. in_key(coordinate), decimal(number - K.unreconciled_offset), member)
     redis.call('ZADD', K.dirty_pull_requests, 'NX', decimal(number), coordinate)
   end
   wake()
@@ -319,7 +319,7 @@ local function begin_round(coordinate)
 end
 
 -- Takes something off K.looked_at.
-local function forget_look(member, coordinate)
+local function forget_looked_at(member, coordinate)
   redis.call('ZREM', K.looked_at .. in_key(coordinate), member)
   if redis.call('EXISTS', K.looked_at .. in_key(coordinate)) == 0 then
     redis.call('DEL', K.round .. in_key(coordinate))
@@ -330,7 +330,7 @@ end
 -- which the caller raises.
 local function note_changed(dirty, id, entry)
   if is_pull_request(entry) then
-    ask_for_look(pull_request_member(id, entry), entry.coordinates)
+    mark_unreconciled(pull_request_member(id, entry), entry.coordinates)
   else
     add_all(dirty, entry.coordinates)
   end
@@ -349,7 +349,7 @@ local function note_due(dirty, set, member)
   local fields = redis.call('HMGET', K.placeholder .. member, 'coordinate', 'deadline')
   touched = touched + 1
   if fields[1] then
-    ask_for_look(string.sub(member, 1, 64), { fields[1] })
+    mark_unreconciled(string.sub(member, 1, 64), { fields[1] })
   end
   return fields[1] and tonumber(fields[2])
 end
@@ -685,7 +685,7 @@ local function remove_alone(id, entry, is_served, is_replaced)
       -- As earlier versions have it.
       redis.call('ZREM', K.pull_requests .. in_key(coordinate), with_author)
       redis.call('ZREM', K.looked_at .. in_key(coordinate), with_author)
-      forget_look(pull_request_member(id, entry), coordinate)
+      forget_looked_at(pull_request_member(id, entry), coordinate)
     elseif is_own(entry) then
       -- Where earlier versions have put it.
       redis.call('ZREM', (entry.kind == '30617' and K.announcements or K.coordinate) .. in_key(coordinate), id)
@@ -693,7 +693,7 @@ local function remove_alone(id, entry, is_served, is_replaced)
     end
   end
   if is_pull_request(entry) and not (is_served and #entry.coordinates == 1) then
-    ask_for_look(id, entry.coordinates)
+    mark_unreconciled(id, entry.coordinates)
   end
   if entry.kind == '30617' and is_waiting(entry) and not is_replaced then
     unlist(entry.coordinates[1])

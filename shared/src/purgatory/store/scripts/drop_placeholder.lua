@@ -12,5 +12,5 @@ if not tail then
   return 0
 end
 remove_placeholder(tail, ARGV[2])
-ask_for_look(ARGV[1], { ARGV[2] })
+mark_unreconciled(ARGV[1], { ARGV[2] })
 return 1

@@ -58,7 +58,7 @@ local function mark(coordinates, set, member)
     forget_members(set, set == K.entries and K.bytes, { member })
     return false
   end
-  -- The deadline is ahead of one that was to be looked at again before (note_looked.lua).
+  -- The deadline is ahead of one that was to be reconciled again before (note_reconciled.lua).
   redis.call('ZADD', set, decimal(math.max(deadline, NOW + tonumber(ARGV[2]))), member)
   keep(set, member)
   return true

@@ -42,5 +42,5 @@ if source_group ~= '' then
   redis.call('ZADD', of_source, decimal(deadline), tail)
   end_not_before(of_source, ends)
 end
-ask_for_look(ARGV[1], { ARGV[2] })
+mark_unreconciled(ARGV[1], { ARGV[2] })
 return 'recorded'

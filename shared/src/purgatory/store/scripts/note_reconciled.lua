@@ -2,7 +2,7 @@
 -- Notes that PRs of a coordinate were reconciled, but for those that something has happened to since they were read.
 --
 -- KEYS: see common.lua.
--- ARGV: 1 coordinate, 2 the number of the last change when they were read (looks_page.lua), then of each:
+-- ARGV: 1 coordinate, 2 the number of the last change when they were read (unreconciled_page.lua), then of each:
 --       +1 member of K.looked_at, +2 the score read,
 --       +3 "keep": something is staged for it | "drop": nothing is | "again": it is reconciled again, behind all others |
 --         in how many seconds it is reconciled again, if it is held still, and "keep" of what is staged for it
@@ -21,7 +21,7 @@ local function is_here(member, id)
   return redis.call('ZLEXCOUNT', K.placeholders_of .. in_key(coordinate), '[' .. id .. ':', '(' .. id .. ';') > 0
 end
 
-local function look_again_in(id, secs)
+local function reconcile_again_in(id, secs)
   local member = limit_member(id, { bytes = event_bytes(id) })
   local at, due = NOW + secs, redis.call('ZSCORE', K.entries, member)
   if due and tonumber(due) > at then
@@ -35,14 +35,14 @@ for place = 3, #ARGV, 3 do
   local score = redis.call('ZSCORE', key, member)
   if score and decimal(tonumber(score)) == ARGV[place + 1] then
     if found == 'again' then
-      ask_for_look(member, { coordinate })
+      mark_unreconciled(member, { coordinate })
     elseif not is_here(member, id) and (found == 'drop' or member ~= id) then
-      forget_look(member, coordinate)
+      forget_looked_at(member, coordinate)
       redis.call('ZREM', K.pull_requests .. in_key(coordinate), member)
     else
       redis.call('ZADD', key, last_change, member)
       if tonumber(found) then
-        look_again_in(id, tonumber(found))
+        reconcile_again_in(id, tonumber(found))
       end
     end
   end

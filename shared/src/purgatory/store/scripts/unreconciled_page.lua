@@ -5,13 +5,13 @@
 -- KEYS: see common.lua.
 -- ARGV: 1 coordinate
 -- Returns: { the number of the last change, { { member of K.looked_at, its score }, ... } }
--- Cost: O(members), at most 2 * K.looks_page_max.
+-- Cost: O(members), at most 2 * K.unreconciled_page_max.
 -- Errors: none of its own.
 
 local key, page = K.looked_at .. in_key(ARGV[1]), {}
 
 local function add(min, max)
-  for _, member in ipairs(redis.call('ZRANGE', key, min, max, 'BYSCORE', 'LIMIT', 0, K.looks_page_max)) do
+  for _, member in ipairs(redis.call('ZRANGE', key, min, max, 'BYSCORE', 'LIMIT', 0, K.unreconciled_page_max)) do
     page[#page + 1] = { member, decimal(tonumber(redis.call('ZSCORE', key, member))) }
   end
 end

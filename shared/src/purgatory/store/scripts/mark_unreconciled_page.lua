@@ -8,6 +8,6 @@
 -- Errors: none of its own.
 
 for place = 2, #ARGV do
-  ask_for_look(ARGV[place], { ARGV[1] })
+  mark_unreconciled(ARGV[place], { ARGV[1] })
 end
 return #ARGV - 1

@@ -14,7 +14,7 @@ use crate::options::DoctorOptions;
 use crate::options::GatewayOptions;
 
 /// The server that is checked.
-pub(super) struct Patient<'o> {
+pub(super) struct CheckedServer<'o> {
     pub(super) options: &'o GatewayOptions,
     pub(super) service: Service,
     /// Where clients reach it.
@@ -27,12 +27,12 @@ pub(super) struct Patient<'o> {
     pub(super) probe: OnceCell<Probe>,
 }
 
-impl<'o> Patient<'o> {
+impl<'o> CheckedServer<'o> {
     /// Finds everything that the options name; nothing is asked yet.
     ///
     /// # Errors
     /// They do not give a required address.
-    pub(super) async fn admit(options: &'o DoctorOptions) -> Result<Self, CommandError> {
+    pub(super) async fn open(options: &'o DoctorOptions) -> Result<Self, CommandError> {
         let server = &options.server;
         let service = server.listen.service_at(server.listen.bind)?;
         let public_url = match &options.public_url {

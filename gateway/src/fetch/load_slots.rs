@@ -1,13 +1,13 @@
-//! The places of loads: each load has one for what it may take, so that all together have a bound. Most take little;
+//! The slots of loads: each load has one for what it may take, so that all together have a bound. Most take little;
 //! those that take more, because many keys list each other or declare thousands of refs, wait for others of their kind,
 //! and no smaller ones do.
 
 use crate::fairness::slots::Slots;
 
-/// What a load may take: which kind of place it needs.
+/// What a load may take: which kind of slot it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum LoadSize {
-    /// As most: the events of one maintainer with a thousand refs, or of some with few.
+    /// Enough for most: the events of one maintainer with a thousand refs, or of some with few.
     #[default]
     Tiny,
     /// The events of some maintainers with thousands of refs.
@@ -37,7 +37,7 @@ impl LoadSize {
 }
 
 #[derive(Debug)]
-pub(super) struct LoadPlaces {
+pub(super) struct LoadSlots {
     tiny: Slots,
     small: Slots,
     /// Of large loads about what is not on disk, and about what is: who has pushed something into a repository does
@@ -46,7 +46,7 @@ pub(super) struct LoadPlaces {
     large_on_disk: Slots,
 }
 
-impl LoadPlaces {
+impl LoadSlots {
     pub(super) fn new() -> Self {
         Self {
             tiny: Slots::new(TINY_MAX),
@@ -56,7 +56,7 @@ impl LoadPlaces {
         }
     }
 
-    /// Returns the places for loads of this size, about what is on disk or is not.
+    /// Returns the slots for loads of this size, about what is on disk or is not.
     pub(super) fn of(&self, size: LoadSize, is_on_disk: bool) -> &Slots {
         match size {
             LoadSize::Tiny => &self.tiny,
@@ -73,6 +73,6 @@ const TINY_MAX: usize = 32;
 /// 16 MiB.
 const SMALL_MAX: usize = 8;
 
-/// 24 MiB, and 48 MiB.
+/// One of 24 MiB; and two, 48 MiB, for repositories on disk.
 const LARGE_MAX: usize = 1;
 const LARGE_ON_DISK_MAX: usize = 2;
