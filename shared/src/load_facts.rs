@@ -69,13 +69,16 @@ pub enum FactsError {
     /// It is decided on what replaces it.
     #[error("a state was replaced while the facts were read")]
     Replaced,
+    /// Others have used all slots for loads for as long as somebody may wait.
+    #[error("too many repositories are being looked up, try again later")]
+    Busy,
 }
 
 impl FactsError {
     /// Whether Redis or the relay is down: other facts cannot be read now either.
     pub fn is_of_a_neighbour(&self) -> bool {
         match self {
-            Self::Purgatory(_) | Self::Replaced => true,
+            Self::Purgatory(_) | Self::Replaced | Self::Busy => true,
             Self::Relay(error) => error.is_passing(),
             Self::TooLarge { .. } | Self::MemberUnread => false,
         }

@@ -456,6 +456,7 @@ async fn in_time<T>(
         FactsError::Relay(_) | FactsError::TooLarge { .. } | FactsError::MemberUnread | FactsError::Replaced => {
             "the relay's database"
         }
+        FactsError::Busy => "this server",
     }))
 }
 

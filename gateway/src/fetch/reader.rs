@@ -257,7 +257,7 @@ impl Reader {
         };
         let slot = askers.acquire(self.slots.of(size, is_on_disk));
         let slot = tokio::time::timeout(SLOT_WAIT, slot).await;
-        let _slot = slot.map_err(|_| FactsError::Relay(RelayError::Timeout))?;
+        let _slot = slot.map_err(|_| FactsError::Busy)?;
         Ok(self.loader.load_within(size.bytes_max(), scope).await?.0)
     }
 

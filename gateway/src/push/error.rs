@@ -47,6 +47,9 @@ impl PushError {
             Self::Reconcile(ReconcileError::Facts(FactsError::Relay(_) | FactsError::Replaced)) => {
                 "the relay does not answer, push again later"
             }
+            Self::Reconcile(ReconcileError::Facts(FactsError::Busy)) => {
+                "too many repositories are being looked up, push again later"
+            }
             Self::Reconcile(ReconcileError::Repository(RepositoryError::Busy { .. })) => {
                 "the repository is busy with other work, push again later"
             }
