@@ -451,12 +451,9 @@ async fn in_time<T>(
         }
     };
     tracing::warn!(event.id = %event.id, error = &error as &dyn std::error::Error, "cannot decide");
-    Err(Refusal::Unavailable(match error {
-        FactsError::Purgatory(_) => "the purgatory",
-        FactsError::Relay(_) | FactsError::TooLarge { .. } | FactsError::MemberUnread | FactsError::Replaced => {
-            "the relay's database"
-        }
-        FactsError::Busy => "this server",
+    Err(Refusal::Unavailable(match matches!(error, FactsError::Purgatory(_)) {
+        true => "the purgatory",
+        false => "the relay's database",
     }))
 }
 

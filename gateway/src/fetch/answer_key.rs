@@ -29,7 +29,7 @@ pub(super) struct AnswerKey {
 pub(super) struct AnswerKeyParser<'a> {
     advertised: &'a Advertised,
     engine: sha256::HashEngine,
-    part: Section,
+    part: RequestSection,
     takes_tags: bool,
     wants_any: bool,
     /// Everything so far is known to be the same for every client.
@@ -38,7 +38,7 @@ pub(super) struct AnswerKeyParser<'a> {
 
 /// Where in a request the next line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Section {
+enum RequestSection {
     /// Version 2, before the delimiter: what the client can do.
     Capabilities,
     /// The other versions: the first line, which has the agent after what it wants.
@@ -53,8 +53,8 @@ impl<'a> AnswerKeyParser<'a> {
             advertised,
             engine: sha256::HashEngine::new(),
             part: match version {
-                ProtocolVersion::V2 => Section::Capabilities,
-                ProtocolVersion::V0 | ProtocolVersion::V1 => Section::FirstWant,
+                ProtocolVersion::V2 => RequestSection::Capabilities,
+                ProtocolVersion::V0 | ProtocolVersion::V1 => RequestSection::FirstWant,
             },
             takes_tags: false,
             wants_any: false,
@@ -90,8 +90,8 @@ impl<'a> AnswerKeyParser<'a> {
     fn frame(&mut self, frame: &PktLine<'_>) -> Option<()> {
         match (frame, self.part) {
             (PktLine::Data(line), part) => return self.line(line, part),
-            (PktLine::Delimiter, Section::Capabilities) => self.part = Section::Arguments,
-            (PktLine::Flush, Section::Arguments) => {}
+            (PktLine::Delimiter, RequestSection::Capabilities) => self.part = RequestSection::Arguments,
+            (PktLine::Flush, RequestSection::Arguments) => {}
             (PktLine::Flush | PktLine::Delimiter | PktLine::ResponseEnd, _) => return None,
         }
         // No line is empty.
@@ -100,20 +100,20 @@ impl<'a> AnswerKeyParser<'a> {
     }
 
     /// Adds all bytes of a line that git reads, but for the client's name where git takes one.
-    fn line(&mut self, line: &[u8], part: Section) -> Option<()> {
+    fn line(&mut self, line: &[u8], part: RequestSection) -> Option<()> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         // For git other white space ends a word, too, and a NUL the line.
         let is_plain = text.iter().all(|byte| *byte == b' ' || byte.is_ascii_graphic());
         let text = std::str::from_utf8(text).ok().filter(|_| is_plain)?;
         match part {
-            Section::Capabilities if text.starts_with(AGENT) => return Some(()),
-            Section::Capabilities if ["command=fetch", "object-format=sha1"].contains(&text) => {}
-            Section::FirstWant => {
-                self.part = Section::Arguments;
+            RequestSection::Capabilities if text.starts_with(AGENT) => return Some(()),
+            RequestSection::Capabilities if ["command=fetch", "object-format=sha1"].contains(&text) => {}
+            RequestSection::FirstWant => {
+                self.part = RequestSection::Arguments;
                 return self.first_want(text);
             }
-            Section::Arguments => self.argument(text)?,
-            Section::Capabilities => return None,
+            RequestSection::Arguments => self.argument(text)?,
+            RequestSection::Capabilities => return None,
         }
         self.add(line);
         Some(())

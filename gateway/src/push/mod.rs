@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use shared::load_facts::FactsScope;
 use shared::nip34::Coordinate;
-use shared::rules::Facts;
 use shared::rules::PushDecision;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -153,7 +152,7 @@ impl Pusher {
         let Some(facts) = finding.as_ref().and_then(|finding| finding.facts.as_ref()) else {
             return Ok(None);
         };
-        let decision = self.decide_on(facts, request).await?;
+        let decision = request.decide_early(facts, &self.reconciler.repositories).await?;
         Ok(decision.filter(|decision| decision.acts() && decision.refused() == 0))
     }
 
@@ -173,14 +172,7 @@ impl Pusher {
         };
         let (askers, mut size) = (Askers::new(request.pusher), LoadSize::default());
         let facts = self.reader.load_facts(&scope, &askers, &mut size).await?;
-        self.decide_on(&facts, request).await
-    }
-
-    /// Decides on these facts and the refs that readers get: anybody may ask for a decision, and under the lock the
-    /// refs are read again.
-    async fn decide_on(&self, facts: &Facts, request: &PushRequest) -> Result<Option<PushDecision>, PushError> {
-        let repository = self.reconciler.repositories.at(&request.coordinate);
-        request.decide(facts, repository.cached_refs()).await
+        request.decide_early(&facts, &self.reconciler.repositories).await
     }
 
     /// Extends the deadlines of what a push waits for, beside it.

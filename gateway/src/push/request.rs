@@ -30,6 +30,7 @@ use crate::push::answer::PushAnswer;
 use crate::push::answer::PushResult;
 use crate::push::error::PushError;
 use crate::push::list_memory::ListMemory;
+use crate::repositories::Repositories;
 use crate::repositories::error::RepositoryError;
 use crate::repositories::objects::ReadError;
 use crate::repositories::refs::RefSnapshot;
@@ -85,6 +86,17 @@ impl PushRequest {
         }
         let ended = std::io::ErrorKind::UnexpectedEof.into();
         Err(UnreadCommands::Body(BodyError::Broken(ended)))
+    }
+
+    /// As [`Self::decide`], before the lock: on the refs that readers get. Anybody may ask for a decision, and under
+    /// the lock the refs are read again.
+    pub(super) async fn decide_early(
+        &self,
+        facts: &Facts,
+        repositories: &Repositories,
+    ) -> Result<Option<PushDecision>, PushError> {
+        let repository = repositories.at(&self.coordinate);
+        self.decide(facts, repository.cached_refs()).await
     }
 
     /// Decides about the push with what `refs` reads from disk; `None`: the repository is not hosted here.

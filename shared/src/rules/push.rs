@@ -139,8 +139,9 @@ impl PushDecision {
 
     /// Whether any command changes anything.
     pub fn has_effect(&self) -> bool {
-        let acts = |commanded: &Commanded| !matches!(commanded.verdict, Verdict::InPlace | Verdict::Refuse { .. });
-        self.commands.iter().any(acts)
+        self.commands
+            .iter()
+            .any(|commanded| commanded.is_allowed() || commanded.is_staged())
     }
 
     /// Whether any command is refused.
@@ -160,31 +161,27 @@ impl PushDecision {
 
     /// Whether the branches and tags are a part of a state.
     pub fn is_part(&self) -> bool {
-        let is_part = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Part(_));
-        self.commands.iter().any(is_part)
+        self.commands.iter().any(Commanded::is_part)
     }
 
     /// Returns the state whose parts make the objects of the push complete. A push with PR commits cannot use them:
     /// other objects cannot refer to kept parts.
     pub fn parts_of(&self) -> Option<&PushedState> {
-        let is_staged = |commanded: &Commanded| matches!(commanded.verdict, Verdict::Stage { .. });
-        self.state.as_ref().filter(|_| !self.commands.iter().any(is_staged))
+        self.state
+            .as_ref()
+            .filter(|_| !self.commands.iter().any(Commanded::is_staged))
     }
 
     /// Whether it brings what a maintainer has signed: branches and tags that a state declares, or commits of a
     /// maintainer's PR. Anything else anybody may push as often as they like, also a value that a ref has.
     pub fn brings_signed(&self) -> bool {
-        self.commands.iter().any(|commanded| match commanded.verdict {
-            Verdict::Allow(_) | Verdict::Part(_) => true,
-            Verdict::Stage { .. } => !self.is_staged_by_stranger,
-            Verdict::InPlace | Verdict::Refuse { .. } => false,
-        })
+        let is_signed = |of: &Commanded| of.is_allowed() || of.is_staged() && !self.is_staged_by_stranger;
+        self.commands.iter().any(is_signed)
     }
 
     /// Returns the objects that branches and tags shall name.
     pub fn allowed_tips(&self) -> BTreeSet<Oid> {
-        let is_allowed = |commanded: &&Commanded| matches!(commanded.verdict, Verdict::Allow(_) | Verdict::Part(_));
-        let allowed = self.commands.iter().filter(is_allowed);
+        let allowed = self.commands.iter().filter(|commanded| commanded.is_allowed());
         allowed.filter_map(Commanded::tip).collect()
     }
 

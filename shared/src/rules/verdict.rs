@@ -63,6 +63,19 @@ impl Commanded {
         matches!(self.verdict, Verdict::Refuse { .. })
     }
 
+    /// Whether it may change a branch or a tag, as a whole state or a part of one.
+    pub(super) fn is_allowed(&self) -> bool {
+        matches!(self.verdict, Verdict::Allow(_)) || self.is_part()
+    }
+
+    pub(super) fn is_part(&self) -> bool {
+        matches!(self.verdict, Verdict::Part(_))
+    }
+
+    pub(super) fn is_staged(&self) -> bool {
+        matches!(self.verdict, Verdict::Stage { .. })
+    }
+
     /// Returns the object that the ref shall name; `None`: the command sets none.
     pub(super) fn tip(&self) -> Option<Oid> {
         match &self.verdict {
