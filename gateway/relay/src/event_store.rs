@@ -341,8 +341,9 @@ impl EventStore {
         Ok(status)
     }
 
-    /// Returns those of these events that are the author's of a deletion, and of this kind. A deletion of a deletion
-    /// has no effect (NIP-09). Reads none of them: anybody may name a thousand large ones in a small request.
+    /// Returns those of these events that are the author's of a deletion, and of this kind, if one is given; otherwise
+    /// of any but its own: a deletion of a deletion has no effect (NIP-09). Copies none of them: anybody may name large
+    /// ones in a small request.
     async fn own_of(
         &self,
         deletion: &Event,
@@ -350,18 +351,26 @@ impl EventStore {
         kind: Option<u16>,
     ) -> Result<Vec<EventId>, DatabaseError> {
         let mut own = Vec::new();
-        for page in ids.chunks(PAGE_IDS) {
+        for page in ids.chunks(PAGE_EVENTS) {
+            let _permit = self.readers.acquire().await;
             let filter = Filter::new().author(deletion.pubkey).ids(page.iter().copied());
-            let requests = self.items(filter.clone().kind(Kind::EventDeletion)).await?;
-            let requests: HashSet<EventId> = requests.into_iter().map(|(id, _)| id).collect();
-            let filter = match kind {
-                Some(kind) => filter.kind(Kind::from_u16(kind)),
-                None => filter,
+            if let Some(kind) = kind {
+                own.extend(self.ids(filter.kind(Kind::from_u16(kind))).await?);
+                continue;
+            }
+            let found = self.ids(filter).await?;
+            let requests = Filter::new().ids(found.clone()).kind(Kind::EventDeletion);
+            let requests = match found.is_empty() {
+                true => Vec::new(),
+                false => self.ids(requests).await?,
             };
-            let found = self.items(filter).await?.into_iter().map(|(id, _)| id);
-            own.extend(found.filter(|id| !requests.contains(id)));
+            own.extend(found.into_iter().filter(|id| !requests.contains(id)));
         }
         Ok(own)
+    }
+
+    async fn ids(&self, filter: Filter) -> Result<Vec<EventId>, DatabaseError> {
+        Ok(self.items(filter).await?.into_iter().map(|(id, _)| id).collect())
     }
 
     /// Returns those of these events that have an address.
@@ -402,10 +411,11 @@ impl EventStore {
     }
 
     async fn delete(&self, ids: &[EventId]) -> Result<(), DatabaseError> {
-        if ids.is_empty() {
-            return Ok(());
+        // The database has all that it deletes at once in memory.
+        for page in ids.chunks(DELETED_AT_ONCE) {
+            self.database.delete(Filter::new().ids(page.iter().copied())).await?;
         }
-        self.database.delete(Filter::new().ids(ids.iter().copied())).await
+        Ok(())
     }
 }
 
@@ -458,8 +468,8 @@ const READERS_MAX: u32 = 126;
 const READERS_SPARE: usize = 26;
 /// Events that are read at once: 2 MiB of the largest.
 pub(super) const PAGE_EVENTS: usize = 8;
-/// Ids that the database looks up at once.
-const PAGE_IDS: usize = 256;
+/// Each time takes a flush of the disk.
+const DELETED_AT_ONCE: usize = 64;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;
 /// Events of an author that have the same identifier: one of each kind that it addresses, and others.
@@ -649,7 +659,7 @@ mod tests {
 
     /// A deletion of 72 KB that named eight events of 250 KB a thousand times read each of them 125 times.
     #[tokio::test]
-    async fn a_deletion_by_id_reads_none_of_what_it_names() {
+    async fn a_deletion_by_id_copies_none_of_what_it_names() {
         let (store, _directory) = store().await;
         let [keys, other] = [Keys::generate(), Keys::generate()];
         let notes: Vec<Event> = (0..300).map(|time| event(&keys, 1, time, &[])).collect();

@@ -28,7 +28,7 @@ fn line<T>(found: &PartAnswer<T>) -> String {
     match &found.answer {
         Ok(_) => format!("ok ({} ms)", found.took.as_millis()),
         // One line each, whatever the part has answered.
-        Err(ailment) => ailment.to_string().replace(char::is_control, " "),
+        Err(fault) => fault.to_string().replace(char::is_control, " "),
     }
 }
 

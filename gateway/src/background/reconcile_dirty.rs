@@ -72,11 +72,11 @@ pub(super) async fn reconcile_all_that_it_takes(
 
 async fn reconcile_together(reconciler: &Reconciler, scope: FactsScope) -> Result<Reconciled, ReconcileError> {
     // Strangers offer PRs to several repositories.
-    let line = match scope.pull_request_ids.is_empty() {
+    let queue = match scope.pull_request_ids.is_empty() {
         true => LockQueue::Owners,
         false => LockQueue::Strangers,
     };
-    let mut locked = reconciler.repositories.lock_soon(line, &scope.coordinates).await?;
+    let mut locked = reconciler.repositories.lock_soon(queue, &scope.coordinates).await?;
     load_and_reconcile(reconciler, &mut locked, scope).await
 }
 

@@ -29,7 +29,7 @@ pub(super) struct AnswerKey {
 pub(super) struct AnswerKeyParser<'a> {
     advertised: &'a Advertised,
     engine: sha256::HashEngine,
-    part: RequestSection,
+    section: RequestSection,
     takes_tags: bool,
     wants_any: bool,
     /// Everything so far is known to be the same for every client.
@@ -52,7 +52,7 @@ impl<'a> AnswerKeyParser<'a> {
         let mut parser = Self {
             advertised,
             engine: sha256::HashEngine::new(),
-            part: match version {
+            section: match version {
                 ProtocolVersion::V2 => RequestSection::Capabilities,
                 ProtocolVersion::V0 | ProtocolVersion::V1 => RequestSection::FirstWant,
             },
@@ -88,9 +88,9 @@ impl<'a> AnswerKeyParser<'a> {
 
     /// Adds one frame; `None`: it is unknown, or not common to all clients.
     fn frame(&mut self, frame: &PktLine<'_>) -> Option<()> {
-        match (frame, self.part) {
-            (PktLine::Data(line), part) => return self.line(line, part),
-            (PktLine::Delimiter, RequestSection::Capabilities) => self.part = RequestSection::Arguments,
+        match (frame, self.section) {
+            (PktLine::Data(line), section) => return self.line(line, section),
+            (PktLine::Delimiter, RequestSection::Capabilities) => self.section = RequestSection::Arguments,
             (PktLine::Flush, RequestSection::Arguments) => {}
             (PktLine::Flush | PktLine::Delimiter | PktLine::ResponseEnd, _) => return None,
         }
@@ -100,16 +100,16 @@ impl<'a> AnswerKeyParser<'a> {
     }
 
     /// Adds all bytes of a line that git reads, but for the client's name where git takes one.
-    fn line(&mut self, line: &[u8], part: RequestSection) -> Option<()> {
+    fn line(&mut self, line: &[u8], section: RequestSection) -> Option<()> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         // For git other white space ends a word, too, and a NUL the line.
         let is_plain = text.iter().all(|byte| *byte == b' ' || byte.is_ascii_graphic());
         let text = std::str::from_utf8(text).ok().filter(|_| is_plain)?;
-        match part {
+        match section {
             RequestSection::Capabilities if text.starts_with(AGENT) => return Some(()),
             RequestSection::Capabilities if ["command=fetch", "object-format=sha1"].contains(&text) => {}
             RequestSection::FirstWant => {
-                self.part = RequestSection::Arguments;
+                self.section = RequestSection::Arguments;
                 return self.first_want(text);
             }
             RequestSection::Arguments => self.argument(text)?,

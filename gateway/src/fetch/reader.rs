@@ -131,8 +131,10 @@ impl Reader {
         let (reader, coordinate, finding) = (Arc::clone(self), coordinate.clone(), Arc::clone(finding));
         // What has begun ends, whether its client waits for it or not: the next one would begin again.
         let looked_up = tokio::spawn(async move {
-            let haves = finding.haves(reader.look_up_haves(&coordinate, &finding));
-            haves.await.to_vec()
+            let looked_up = reader.look_up_haves(&coordinate, &finding);
+            let haves = finding.haves(looked_up).await.to_vec();
+            reader.weigh(&coordinate, &finding);
+            haves
         });
         // It could only have panicked.
         looked_up.await.unwrap_or_default()

@@ -99,7 +99,7 @@ impl PushRequest {
         self.decide(facts, repository.cached_refs()).await
     }
 
-    /// Decides about the push with what `refs` reads from disk; `None`: the repository is not hosted here.
+    /// Decides about the push with the refs that `refs` returns; `None`: the repository is not hosted here.
     pub(super) async fn decide(
         &self,
         facts: &Facts,

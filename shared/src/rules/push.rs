@@ -173,9 +173,10 @@ impl PushDecision {
     }
 
     /// Whether it brings what a maintainer has signed: branches and tags that a state declares, or commits of a
-    /// maintainer's PR. Anything else anybody may push as often as they like, also a value that a ref has.
+    /// maintainer's PR. Anything else anybody may push as often as they like: a value that a ref has, and a part of a
+    /// state that just deletes. A part with a pack they may push again too, until the rest is here.
     pub fn brings_signed(&self) -> bool {
-        let is_signed = |of: &Commanded| of.is_allowed() || of.is_staged() && !self.is_staged_by_stranger;
+        let is_signed = |of: &Commanded| of.sets_declared() || of.is_staged() && !self.is_staged_by_stranger;
         self.commands.iter().any(is_signed)
     }
 
@@ -657,6 +658,21 @@ mod tests {
 
             assert!(decision.acts(), "{story}: {decision:?}");
             assert_eq!(decision.brings_signed(), is_signed, "{story}: {decision:?}");
+        }
+
+        let declared = &[("heads/main", 'a'), ("tags/v1", 'b'), ("tags/v2", 'b')];
+        let part = |pushed| {
+            let scene = held(&[state_event(1, "r", 6, declared)]);
+            push(scene, &[("heads/main", 'a'), ("heads/old", 'c')], &[pushed])
+        };
+        for (pushed, is_signed) in [
+            (command("tags/v1", '-', 'b'), true),
+            (command("heads/old", 'c', '-'), false),
+        ] {
+            let decision = part(pushed);
+
+            assert_eq!(letters(&decision), "p", "{decision:?}");
+            assert_eq!(decision.brings_signed(), is_signed, "{decision:?}");
         }
     }
 

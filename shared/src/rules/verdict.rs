@@ -68,6 +68,11 @@ impl Commanded {
         matches!(self.verdict, Verdict::Allow(_)) || self.is_part()
     }
 
+    /// Whether it brings a branch or a tag to what a state declares. A part that just deletes changes nothing yet.
+    pub(super) fn sets_declared(&self) -> bool {
+        self.is_allowed() && (!self.is_part() || self.tip().is_some())
+    }
+
     pub(super) fn is_part(&self) -> bool {
         matches!(self.verdict, Verdict::Part(_))
     }

@@ -223,7 +223,7 @@ async fn reported(purgatory: &Purgatory) -> Result<[Option<ReportedSettings>; 2]
     let begun = Instant::now();
     loop {
         let reported = ReportedSettings::read(purgatory).await?;
-        if reported[1].is_some() || begun.elapsed() > PLUGIN_TELLS {
+        if reported[1].is_some() || begun.elapsed() > PLUGIN_REPORTS {
             return Ok(reported);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -231,7 +231,7 @@ async fn reported(purgatory: &Purgatory) -> Result<[Option<ReportedSettings>; 2]
 }
 
 /// How long a plugin takes at most, from its start until it has reported its settings.
-const PLUGIN_TELLS: Duration = Duration::from_secs(2);
+const PLUGIN_REPORTS: Duration = Duration::from_secs(2);
 
 const RELAY_URL_MEND: &str = "relay-url must name strfry, by relay.bind and relay.port in strfry.conf, such as \
                               ws://127.0.0.1:7777";
