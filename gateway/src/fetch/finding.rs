@@ -112,6 +112,11 @@ impl Finding {
         self.haves.get_or_init(async || looked_up.await).await
     }
 
+    /// Returns the same, if they were looked up.
+    pub(super) fn known_haves(&self) -> Option<&[Oid]> {
+        self.haves.get().map(Vec::as_slice)
+    }
+
     /// Returns the refs of a readable repository.
     pub(crate) fn refs(&self) -> Option<&Arc<RefSnapshot>> {
         match &self.found {

@@ -124,6 +124,9 @@ impl Reader {
     /// Returns the objects that a push of another part of the newest state need not send: those that are kept aside
     /// with it. Not those of an older state: a push builds only on the parts of its own state.
     pub(super) async fn haves(self: &Arc<Self>, coordinate: &Coordinate, finding: &Arc<Finding>) -> Vec<Oid> {
+        if let Some(haves) = finding.known_haves() {
+            return haves.to_vec();
+        }
         // Of most repositories nothing is.
         if !self.repositories.keeps_parts(coordinate).await.unwrap_or(true) {
             return Vec::new();

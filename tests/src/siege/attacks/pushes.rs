@@ -66,7 +66,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "parts-of-much",
-        does: "asks for the refs to push of a repository that keeps a part of a state of 3,800 branches, 200 at a time",
+        does: "asks for the refs to push of a repository that keeps a part of a state of 3,800 branches, four at a time",
         costs: "one push, and then 100 bytes a request",
         worlds: BOTH,
         route: Route::Direct,
@@ -195,7 +195,7 @@ async fn parts_of_much(attacker: Attacker) -> Assault {
     let answer = attacker.push(&own.path(), &[part], &pack).await;
     assert!(answer.is_some_and(|answer| answer.contains("ok refs/heads/main")));
     let request = Request::get(&format!("{}/info/refs?service=git-receive-pack", own.path()));
-    in_turn(attacker, 200, vec![request])
+    in_turn(attacker, 4, vec![request])
 }
 
 async fn long_lists(attacker: Attacker) -> Assault {
