@@ -120,9 +120,9 @@ impl Worker {
         let mut notifications = self.reconciler.loader.purgatory.notifications();
         loop {
             let pause = match self.step().await {
-                Ok(()) => {
+                Ok(pause) => {
                     self.outage_log.end();
-                    TICK
+                    pause
                 }
                 Err(error) => {
                     if self.outage_log.is_due(causes(&error)) {
@@ -140,7 +140,8 @@ impl Worker {
         }
     }
 
-    async fn step(&mut self) -> Result<(), PurgatoryError> {
+    /// Begins what there is to do, and returns how long to wait until the next step.
+    async fn step(&mut self) -> Result<Duration, PurgatoryError> {
         while let Some(done) = self.reconciles.try_join_next() {
             self.note(done);
         }
@@ -185,13 +186,15 @@ impl Worker {
         }
         if pending.is_due && self.publishing.is_empty() {
             let due = self.reconciler.publisher.take_due(PUBLISHED_AT_ONCE).await?;
-            if !due.is_empty() {
-                let reconciler = Arc::clone(&self.reconciler);
-                self.publishing
-                    .spawn(async move { reconciler.publisher.publish(due).await });
+            if due.is_empty() {
+                // What comes first is ordered after others, and was put off.
+                return Ok(BLOCKED_PAUSE);
             }
+            let reconciler = Arc::clone(&self.reconciler);
+            self.publishing
+                .spawn(async move { reconciler.publisher.publish(due).await });
         }
-        Ok(())
+        Ok(TICK)
     }
 
     /// Notes the epoch that a recovery has begun.
@@ -346,6 +349,9 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
 
 /// The longest time between two steps without a notification.
 const TICK: Duration = Duration::from_millis(500);
+
+/// The same where all that was due first has been put off: other events may be due behind it.
+const BLOCKED_PAUSE: Duration = Duration::from_millis(10);
 
 /// After so many failures in a row the pause does not grow any more: 64 s.
 const FAILURES_COUNTED: u32 = 7;
