@@ -468,7 +468,7 @@ const READERS_MAX: u32 = 126;
 const READERS_SPARE: usize = 26;
 /// Events that are read at once: 2 MiB of the largest.
 pub(super) const PAGE_EVENTS: usize = 8;
-/// Each time takes a flush of the disk.
+/// Events that are deleted in one transaction, each of which flushes the disk.
 const DELETED_AT_ONCE: usize = 64;
 /// Pages of events that are read at the same time: parsed, an event takes several times its bytes.
 const PARSERS_MAX: usize = 4;

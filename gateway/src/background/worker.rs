@@ -350,7 +350,7 @@ async fn reconcile_and_publish(reconciler: Arc<Reconciler>, work: Work) -> Recon
 /// The longest time between two steps without a notification.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The same where all that was due first has been put off: other events may be due behind it.
+/// Between two steps where everything that was due first has been put off: other events may be due behind it.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(10);
 
 /// After so many failures in a row the pause does not grow any more: 64 s.
