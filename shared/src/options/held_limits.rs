@@ -24,20 +24,20 @@ pub struct Limits {
     #[arg(long = "held-event-bytes-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.event_bytes_max).to_string())]
     pub event_bytes_max: u64,
-    /// Maximum number of waiting events of one author.
+    /// Maximum number of waiting events of one author, including releasing ones.
     #[arg(long = "held-per-author-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_author_max)]
     pub entries_per_author_max: u64,
-    /// Maximum bytes of the waiting events of one author.
+    /// Maximum bytes of the waiting events of one author, including releasing ones.
     #[arg(long = "held-bytes-per-author-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_per_author_max).to_string())]
     pub bytes_per_author_max: u64,
-    /// Maximum number of waiting events from one source: an IPv4 address, a /64 of IPv6, or a relay that strfry syncs
-    /// from.
+    /// Maximum number of waiting events from one source, including releasing ones: an IPv4 address, a /64 of IPv6, or a
+    /// relay that strfry syncs from.
     #[arg(long = "held-per-source-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_source_max)]
     pub entries_per_source_max: u64,
-    /// Maximum bytes of the waiting events from one source.
+    /// Maximum bytes of the waiting events from one source, including releasing ones.
     #[arg(long = "held-bytes-per-source-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_per_source_max).to_string())]
     pub bytes_per_source_max: u64,
@@ -55,11 +55,11 @@ pub struct Limits {
     #[arg(long = "held-per-repository-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_per_repository_max)]
     pub entries_per_repository_max: u64,
-    /// Maximum number of waiting events in all.
+    /// Maximum number of waiting events in all, including releasing ones.
     #[arg(long = "held-max", value_name = "N", value_parser = number(1..=COUNT_MAX),
           default_value_t = Self::DEFAULT.entries_max)]
     pub entries_max: u64,
-    /// Maximum bytes of all waiting events.
+    /// Maximum bytes of all waiting events, including releasing ones.
     #[arg(long = "held-bytes-max", value_name = "BYTES", value_parser = byte_count,
           default_value = ByteCount(Self::DEFAULT.bytes_max).to_string())]
     pub bytes_max: u64,

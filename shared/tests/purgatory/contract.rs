@@ -57,7 +57,10 @@ on_both_stores! {
     one_author_cannot_have_more_of_a_repository_than_the_limit
     a_replacing_announcement_fits_where_the_old_one_was
     what_was_complete_before_a_loss_is_held_beyond_every_limit
-    leaving_entries_do_not_count_for_the_limits
+    releasing_entries_count_for_the_limits_until_they_have_left
+    releasing_entries_count_for_their_source_and_among_all
+    of_one_repository_so_many_announcements_are_here_at_once
+    what_is_ordered_after_a_stuck_event_is_put_off_longer_and_longer
     a_pr_is_read_only_by_its_id_and_looked_at_by_each_of_its_repositories
     what_happens_to_a_repository_has_all_its_prs_looked_at_and_a_new_one_only_itself
     what_happens_to_a_pr_while_it_is_looked_at_has_it_looked_at_again
@@ -483,8 +486,7 @@ async fn one_author_cannot_hold_more_bytes_than_the_limit(p: Fixture) {
     assert_eq!(p.purgatory.hold(&small).await.unwrap(), HoldOutcome::Held);
 
     // What leaves makes room.
-    let leased = p.purgatory.mark_releasing(&[release(&held[0])], LONG).await;
-    assert_eq!(leased.unwrap().leased.len(), 1);
+    serve(&p, &held[0]).await;
     assert_eq!(p.purgatory.hold(&third).await.unwrap(), HoldOutcome::Held);
 }
 
@@ -545,6 +547,7 @@ async fn fill_with_releasing(p: &Fixture, author: &Keys, count: u64) {
 }
 
 async fn strangers_take_nothing_of_an_authors_share_of_a_repository(p: Fixture) {
+    p.set_limits_of_one_repository();
     let [owner, greedy] = [Keys::generate(), Keys::generate()];
     for _ in 1..=LIMITS.entries_per_repository_max {
         fill_with_releasing(&p, &Keys::generate(), 1).await;
@@ -569,6 +572,7 @@ async fn strangers_take_nothing_of_an_authors_share_of_a_repository(p: Fixture) 
 }
 
 async fn one_author_cannot_have_more_of_a_repository_than_the_limit(p: Fixture) {
+    p.set_limits_of_one_repository();
     let author = Keys::generate();
     fill_with_releasing(&p, &author, LIMITS.entries_per_share_max).await;
     p.clear_dirty().await;
@@ -608,15 +612,169 @@ async fn a_replacing_announcement_fits_where_the_old_one_was(p: Fixture) {
     assert_eq!(outcome.unwrap(), HoldOutcome::Held);
 }
 
-async fn leaving_entries_do_not_count_for_the_limits(p: Fixture) {
+async fn releasing_entries_count_for_the_limits_until_they_have_left(p: Fixture) {
     let author = Keys::generate();
-    for at in 0..2 * LIMITS.entries_max {
-        let state = state(&author, at);
-        let outcome = p.purgatory.hold(&hold(&state, LONG)).await.unwrap();
-        assert_eq!(outcome, HoldOutcome::Held);
-        let leased = p.purgatory.mark_releasing(&[release(&state)], LONG).await;
-        assert_eq!(leased.unwrap().leased.len(), 1);
+    let states: Vec<_> = (0..LIMITS.entries_per_author_max)
+        .map(|at| state(&author, at))
+        .collect();
+    for state in &states {
+        assert_eq!(p.purgatory.hold(&hold(state, LONG)).await.unwrap(), HoldOutcome::Held);
     }
+    let one_more = hold(&state(&author, 99), LONG);
+    let full = HoldOutcome::Full(Limit::EntriesPerAuthor);
+    assert_eq!(p.purgatory.hold(&one_more).await.unwrap(), full);
+
+    // The relay refuses one for ever, and it is decided about again.
+    let stuck = Settlement::Stuck {
+        after_secs: 0,
+        error: "no".to_owned(),
+    };
+    for _ in 0..3 {
+        let marked = p.purgatory.mark_releasing(&[release(&states[0])], LONG).await.unwrap();
+        let [leased] = &marked.leased[..] else {
+            panic!("{marked:?}")
+        };
+        assert!(p.purgatory.settle(&states[0].id, leased.lease, &stuck).await.unwrap());
+        assert_eq!(p.purgatory.hold(&one_more).await.unwrap(), full);
+    }
+    // The others leave.
+    for state in &states[1..] {
+        serve(&p, state).await;
+    }
+    assert_eq!(p.purgatory.hold(&one_more).await.unwrap(), HoldOutcome::Held);
+    for at in 100..98 + LIMITS.entries_per_author_max {
+        let outcome = p.purgatory.hold(&hold(&state(&author, at), LONG)).await;
+        assert_eq!(outcome.unwrap(), HoldOutcome::Held);
+    }
+    let outcome = p.purgatory.hold(&hold(&state(&author, 200), LONG)).await;
+    assert_eq!(outcome.unwrap(), full, "the stuck one still counts");
+    serve(&p, &states[0]).await;
+    let outcome = p.purgatory.hold(&hold(&state(&author, 200), LONG)).await;
+    assert_eq!(outcome.unwrap(), HoldOutcome::Held);
+}
+
+/// Whoever has sent many that the relay refuses has filled the share of an address, and all share what all may have.
+async fn releasing_entries_count_for_their_source_and_among_all(p: Fixture) {
+    for at in 0..LIMITS.entries_per_source_max {
+        let state = state(&Keys::generate(), at);
+        let hold = hold_from(&state, "IP4 192.0.2.1");
+        assert_eq!(p.purgatory.hold(&hold).await.unwrap(), HoldOutcome::Held);
+        let marked = p.purgatory.mark_releasing(&[release(&state)], LONG).await;
+        assert_eq!(marked.unwrap().leased.len(), 1);
+    }
+    let of = async |at: u64, source: &str| {
+        let hold = hold_from(&state(&Keys::generate(), at), source);
+        p.purgatory.hold(&hold).await.unwrap()
+    };
+
+    assert_eq!(
+        of(99, "IP4 192.0.2.1").await,
+        HoldOutcome::Full(Limit::EntriesPerSource)
+    );
+    // They take half of it at most.
+    for at in LIMITS.entries_max / 2..LIMITS.entries_max {
+        assert_eq!(of(at, "IP4 192.0.2.2").await, HoldOutcome::Held);
+    }
+    assert_eq!(of(99, "IP4 192.0.2.3").await, HoldOutcome::Full(Limit::Entries));
+}
+
+/// All announcements of a coordinate are read at once.
+async fn of_one_repository_so_many_announcements_are_here_at_once(p: Fixture) {
+    p.set_limits_of_one_repository();
+    let owner = Keys::generate();
+    let large = |at: u64| large_event(&owner, 30_617, "repo", at, 500_000);
+    let mark = async |event: &nostr::event::Event| {
+        let marked = p.purgatory.mark_releasing(&[release(event)], LONG).await;
+        assert_eq!(marked.unwrap().leased.len(), 1);
+    };
+    for at in 1..=3 {
+        let announcement = large(at);
+        assert_eq!(
+            p.purgatory.hold(&hold(&announcement, LONG)).await.unwrap(),
+            HoldOutcome::Held
+        );
+        mark(&announcement).await;
+    }
+    assert_eq!(
+        p.purgatory.hold(&hold(&large(4), LONG)).await.unwrap(),
+        HoldOutcome::Held
+    );
+    let newer = hold(&large(5), LONG);
+    assert_eq!(
+        p.purgatory.hold(&newer).await.unwrap(),
+        HoldOutcome::Held,
+        "it takes its place"
+    );
+    mark(&newer.event).await;
+
+    let one_more = hold(&large(6), LONG);
+    let full = HoldOutcome::Full(Limit::EntriesPerShare);
+    assert_eq!(p.purgatory.hold(&one_more).await.unwrap(), full);
+    let state = hold(&state(&owner, 1), LONG);
+    assert_eq!(p.purgatory.hold(&state).await.unwrap(), HoldOutcome::Held);
+    // Small ones are read with them, and what a gateway restores is held in any case.
+    for at in 7..27 {
+        let announcement = announcement(&owner, at);
+        assert_eq!(
+            p.purgatory.hold(&hold(&announcement, LONG)).await.unwrap(),
+            HoldOutcome::Held
+        );
+        mark(&announcement).await;
+    }
+    let restored = Hold {
+        room: Room::Always,
+        ..hold(&large(28), LONG)
+    };
+    assert_eq!(p.purgatory.hold(&restored).await.unwrap(), HoldOutcome::Held);
+}
+
+/// Thousands that wait for a stuck one would be looked at each second.
+async fn what_is_ordered_after_a_stuck_event_is_put_off_longer_and_longer(p: Fixture) {
+    let author = Keys::generate();
+    let [first, second] = [1, 2].map(|at| state(&author, at));
+    let after = Release {
+        after: ids([&first]),
+        ..release(&second)
+    };
+    let marked = p.purgatory.mark_releasing(&[release(&first)], LONG).await.unwrap();
+    let [leased] = &marked.leased[..] else {
+        panic!("{marked:?}")
+    };
+    let lease = leased.lease;
+    let marked = p.purgatory.mark_releasing(std::slice::from_ref(&after), LONG).await;
+    assert_eq!(marked.unwrap().waiting, ids([&second]));
+
+    assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
+    assert!(!p.purgatory.pending().await.unwrap().is_due, "it was put off");
+    // It is nobody else's: a new decision about it counts.
+    let marked = p.purgatory.mark_releasing(std::slice::from_ref(&after), LONG).await;
+    assert_eq!(marked.unwrap().waiting, ids([&second]));
+    assert_eq!(p.purgatory.take_due(9, LONG).await.unwrap(), []);
+
+    // What it waits for leaves, and it is due at once.
+    assert!(p.purgatory.settle(&first.id, lease, &Settlement::Served).await.unwrap());
+    let due = p.purgatory.take_due(9, LONG).await.unwrap();
+    assert_eq!(
+        due.iter().map(|leased| leased.event.id).collect::<Vec<_>>(),
+        [second.id]
+    );
+    // Now it is the caller's.
+    let marked = p.purgatory.mark_releasing(&[after], LONG).await.unwrap();
+    assert_eq!(marked, MarkedReleasing::default());
+}
+
+/// Has one event leave as the relay takes it.
+async fn serve(p: &Fixture, event: &nostr::event::Event) {
+    let marked = p.purgatory.mark_releasing(&[release(event)], LONG).await.unwrap();
+    let [leased] = &marked.leased[..] else {
+        panic!("{marked:?}")
+    };
+    assert!(
+        p.purgatory
+            .settle(&event.id, leased.lease, &Settlement::Served)
+            .await
+            .unwrap()
+    );
 }
 
 /// A PR that is offered to the repositories `a` and `b`.

@@ -96,6 +96,20 @@ impl Fixture {
         }
     }
 
+    /// From now on only the limits on one repository are reached.
+    pub(crate) fn set_limits_of_one_repository(&self) {
+        self.purgatory.set_limits(Limits {
+            event_bytes_max: 1_000_000,
+            entries_per_author_max: 1_000,
+            bytes_per_author_max: 100_000_000,
+            entries_max: 1_000,
+            bytes_max: 100_000_000,
+            entries_per_source_max: 1_000,
+            bytes_per_source_max: 100_000_000,
+            ..LIMITS
+        });
+    }
+
     pub(crate) fn server(&self) -> &RedisServer {
         match &self.clock {
             TestClock::Redis(server) => server,

@@ -814,8 +814,8 @@ fn documented(doc: &str, heading: &str) -> BTreeMap<String, String> {
 async fn redis_holds_the_keys_types_and_fields_of_the_doc_and_no_others() {
     let doc = std::fs::read_to_string(repository_root().join("docs/redis.md")).unwrap();
     let keys = documented(&doc, "## Keys");
-    let fixture = Fixture::redis().await;
-    let author = Keys::generate();
+    let (fixture, author) = (Fixture::redis().await, Keys::generate());
+    fixture.set_limits_of_one_repository();
     let [held, releasing, behind] = [1, 2, 3].map(|at| state(&author, at));
     let announcement = listing(&author, 1, &[&Keys::generate()]);
     for event in [&held, &announcement] {

@@ -35,6 +35,7 @@ async fn listed(purgatory: &Purgatory, index: InventoryIndex) -> (BTreeSet<Event
 async fn everything_is_listed_and_counted(fixture: Fixture) {
     let purgatory = &fixture.purgatory;
     let owner = Keys::generate();
+    fixture.set_limits_of_one_repository();
     // More than a page.
     let states: Vec<_> = (1..200).map(|at| state(&Keys::generate(), at)).collect();
     for state in &states {

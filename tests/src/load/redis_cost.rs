@@ -380,7 +380,43 @@ impl Bench {
         costs.push(self.end(&format!("hold {} of them", held.len())).await);
         costs.extend(self.read_all(&["victim".to_owned()]).await?);
         costs.extend(self.release_all(&held).await?);
+        costs.extend(self.large_announcements().await?);
         Ok(costs)
+    }
+
+    /// Fills the room that one repository has for announcements: the relay takes none of them, and all are read at once.
+    async fn large_announcements(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let author = Keys::generate();
+        let repository = Coordinate {
+            owner: author.public_key(),
+            identifier: identifier("victim"),
+        };
+        let bytes = Limits::DEFAULT.event_bytes_max as usize - 1_000;
+        let announcements = (0..20).map(|at| Hold {
+            coordinates: [repository.clone()].into(),
+            ..hold(event(&author, 30_617, "victim", at, bytes), &[])
+        });
+        let (mut before, mut count) = (BTreeSet::new(), 0);
+        self.begin().await;
+        for hold in announcements {
+            if self.purgatory.hold(&hold).await? != HoldOutcome::Held {
+                break;
+            }
+            let release = Release {
+                after: before.clone(),
+                coordinates: hold.coordinates.clone(),
+                event: hold.event.into(),
+            };
+            before.insert(release.event.id);
+            let marked = self.purgatory.mark_releasing(&[release], 1000).await?;
+            count += marked.leased.len() + marked.waiting.len();
+        }
+        let held = self
+            .end(&format!("have {count} announcements of a repository released"))
+            .await;
+        self.begin().await;
+        self.purgatory.read(&[repository].into()).await?;
+        Ok(vec![held, self.end("read them").await])
     }
 
     async fn wide(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {

@@ -8,6 +8,7 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
+use super::keys::ANNOUNCEMENTS_BYTES_MAX;
 use super::keys::LISTED_MAX;
 use super::source_group::address_source;
 use super::source_group::source_group;
@@ -91,9 +92,10 @@ impl Argv {
                 limits.entries_max,
                 limits.bytes_max,
                 limits.entries_per_share_max,
+                ANNOUNCEMENTS_BYTES_MAX,
             ],
             // Exact in Redis too.
-            Room::Always => [1 << 53; 9],
+            Room::Always => [1 << 53; 10],
         };
         self.event(&hold.event, &hold.coordinates)
             .arg(&hold.source)

@@ -7,12 +7,13 @@ use crate::purgatory::reading::Reading;
 
 /// The keys of the scripts, by the names that these have for them. Of one with a variable part they get what stands
 /// before it.
-const SCRIPT_KEYS: [(&str, &str); 37] = [
+const SCRIPT_KEYS: [(&str, &str); 38] = [
     ("changes", "{purgatory}:changes"),
     ("leases", "{purgatory}:leases"),
     ("dirty", "{purgatory}:dirty"),
     ("dirty_pull_requests", "{purgatory}:dirty_pull_requests"),
     ("releasing", "{purgatory}:releasing"),
+    ("releasing_counts", "{purgatory}:releasing_counts"),
     ("entries", "{purgatory}:entries"),
     ("bytes", "{purgatory}:bytes"),
     ("placeholders", "{purgatory}:placeholders"),
@@ -127,6 +128,14 @@ const BEHIND_READ_MAX: usize = 48;
 /// Events that a related one waits behind, at most, of all that it refers to: more than a comment in a thread does.
 const AFTER_MAX: usize = 4;
 
+/// Bytes of all announcements of one coordinate, which are read in one call: twice what one of the largest and its
+/// listings take.
+pub(super) const ANNOUNCEMENTS_BYTES_MAX: u64 = 2 << 20;
+
+/// For how long an event is put off that is ordered after one that the relay has not taken yet. As soon as that has
+/// left, [`SCANNED_MAX`] such events are due at once.
+const PUT_OFF_SECS_MAX: u64 = 10;
+
 /// How many entries, their coordinates, and pubkeys that they list, one call changes: more than an honest one lists.
 pub(super) const PAGE_MAX: usize = 32;
 
@@ -182,7 +191,7 @@ pub(super) fn lua_table() -> String {
          page_bytes = {PAGE_BYTES}, scanned_max = {SCANNED_MAX}, unreconciled_offset = {UNRECONCILED_OFFSET}, \
          behind_max = {BEHIND_MAX}, behind_read_max = {BEHIND_READ_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, \
          behind_share_max = {BEHIND_SHARE_MAX}, \
-         after_max = {AFTER_MAX}, \
+         after_max = {AFTER_MAX}, put_off_secs_max = {PUT_OFF_SECS_MAX}, \
          refusals_max = {REFUSALS_MAX}, refusals_secs = {REFUSALS_SECS}, \
          listing_max = {}, listed_max = {LISTED_MAX}, listing_bytes = {LISTING_BYTES} }}",
         names.collect::<String>(),

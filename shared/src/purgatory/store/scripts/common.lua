@@ -184,7 +184,7 @@ end
 
 local function find_entry(id)
   local fields = redis.call('HMGET', K.entry .. id, 'status', 'author', 'kind', 'coordinates', 'created_at', 'deadline',
-    'source', 'source_group', 'after', 'bytes')
+    'source', 'source_group', 'after', 'bytes', 'releasing_bytes')
   touched = touched + 1
   if not fields[1] then
     return nil
@@ -200,6 +200,8 @@ local function find_entry(id)
     created_at = fields[5],
     deadline = tonumber(fields[6]),
     bytes = fields[10] or event_bytes(id),
+    -- nil: it counts for nobody.
+    releasing_bytes = fields[11] or nil,
     source_group = fields[8] or fields[7] or '',
     -- Of a related event, which has no coordinates: what it waits behind, and what is published before it.
     after = after,
@@ -376,13 +378,29 @@ local function blocker(id, after, own)
   return nil
 end
 
--- Makes due at once what waits for the entry (take_due.lua puts it off by a second), as much of it as one call may
--- touch, and returns whether there is any.
+-- Whether a releasing event waits for one that it is ordered after: it is put off (take_due.lua), and nobody's.
+local function is_put_off(id)
+  for _, other in ipairs(cjson.decode(redis.call('HGET', K.entry .. id, 'after') or '[]')) do
+    if redis.call('ZSCORE', K.waiting .. other, id) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Has an event wait for none of those that it was ordered after.
+local function stop_waiting(id)
+  for _, other in ipairs(cjson.decode(redis.call('HGET', K.entry .. id, 'after') or '[]')) do
+    redis.call('ZREM', K.waiting .. other, id)
+  end
+end
+
+-- Makes due at once what waits for the entry (take_due.lua has put it off), as much of it as one call may touch, and
+-- returns whether there is any.
 local function let_go_what_waits(id)
   local is_any = false
   for _, other in ipairs(redis.call('ZRANGE', K.waiting .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.scanned_max)) do
-    local time = tonumber(redis.call('ZSCORE', K.releasing, other) or '')
-    if time and time <= NOW + 1 then
+    if redis.call('ZSCORE', K.releasing, other) then
       redis.call('ZADD', K.releasing, 'LT', decimal(NOW), other)
       is_any = true
     end
@@ -392,6 +410,7 @@ end
 
 -- Draws a lease for an entry, and keeps others from it until it runs out.
 local function lease(id, secs)
+  stop_waiting(id)
   local number = next_number(K.leases)
   set_fields(id, 'lease', decimal(number))
   redis.call('ZADD', K.releasing, decimal(NOW + secs), id)
@@ -433,15 +452,15 @@ local function end_not_before(key, time)
   redis.call('EXPIREAT', key, time, 'GT')
 end
 
--- The limits that an entry counts in, beside those on all: the set that it is in, the sum of the bytes in that, and the counts of
--- those that are in no such set. An author's announcements and states are in K.own; of what one source has sent, nobody asks.
+-- The limits that an entry counts in, beside those on all: the set that it is in, the sum of the bytes in that, the counts of
+-- those that are in no such set, and who pays for it while it is releasing. An author's announcements and states are in K.own; of what one source has sent, nobody asks.
 local function limits_of(entry)
   local source = encode(entry.source_group)
   return {
     author = { set = K.author .. entry.author, sum = K.author_bytes .. entry.author, counts = K.own_counts .. entry.author,
-      is_counted = is_own(entry) },
+      payer = 'author:' .. entry.author, is_counted = is_own(entry) },
     source = { set = K.source .. source, sum = K.source_bytes .. source, counts = K.source_counts .. source,
-      is_counted = true },
+      payer = 'source:' .. source, is_counted = true },
   }
 end
 
@@ -567,6 +586,37 @@ local function clear_deadline(id, entry)
   end
 end
 
+-- Counts an entry that is releasing (with -1: no longer) for its author, for its source, and among all: they pay for it
+-- until it has left, as for one that is held. What was counted is in its field `releasing_bytes`.
+local function count_releasing(entry, more, releasing_bytes)
+  local limits = limits_of(entry)
+  for _, payer in ipairs({ 'all', limits.author.payer, limits.source.payer }) do
+    local entries, bytes = count_of(redis.call('HGET', K.releasing_counts, payer))
+    entries, bytes = entries + more, math.max(bytes + more * tonumber(releasing_bytes), 0)
+    if entries > 0 then
+      redis.call('HSET', K.releasing_counts, payer, decimal(entries) .. ':' .. decimal(bytes))
+    else
+      redis.call('HDEL', K.releasing_counts, payer)
+    end
+  end
+end
+
+-- Takes an entry, or one that has vanished, out of those that are releasing, and has what waits for it due. Where none is
+-- releasing, nothing counts: no error in the counts outlives that, as from an earlier version that ran beside.
+local function stop_releasing(id, entry)
+  if entry and entry.releasing_bytes then
+    count_releasing(entry, -1, entry.releasing_bytes)
+  end
+  stop_waiting(id)
+  if let_go_what_waits(id) then
+    wake()
+  end
+  redis.call('DEL', K.waiting .. id)
+  if redis.call('ZREM', K.releasing, id) == 1 and redis.call('EXISTS', K.releasing) == 0 then
+    redis.call('DEL', K.releasing_counts)
+  end
+end
+
 -- Returns the ids of all related events that wait behind an entry: more than K.behind_max if an earlier version let them.
 local function ids_behind(id)
   local ids = {}
@@ -623,7 +673,9 @@ local function release_behind(id)
         end
       end
       clear_deadline(other, entry)
-      set_fields(other, 'status', 'releasing', 'waiting_for', '', 'releasing_since', decimal(NOW))
+      count_releasing(entry, 1, entry.bytes)
+      set_fields(other, 'status', 'releasing', 'waiting_for', '', 'releasing_since', decimal(NOW),
+        'releasing_bytes', entry.bytes)
       set_releasing_after(other, ids_as_json(after))
       redis.call('ZADD', K.releasing, decimal(NOW), other)
       wake()
@@ -671,8 +723,7 @@ local has_noted_leaving = false
 -- listed leaves the index, unless another has come in its place (`follow_listings`); a reconcile notes what others list too.
 local function remove_alone(id, entry, is_served, is_replaced)
   clear_deadline(id, entry)
-  redis.call('DEL', K.waiting .. id)
-  redis.call('ZREM', K.releasing, id)
+  stop_releasing(id, entry)
   redis.call('DEL', K.entry .. id)
   if not has_noted_leaving then
     next_number(K.leases)

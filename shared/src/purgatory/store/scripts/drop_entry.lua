@@ -12,9 +12,6 @@ local entry = find_entry(id)
 if not entry then
   return ''
 end
-if is_releasing(entry) and let_go_what_waits(id) then
-  wake()
-end
 remove_entry(id, entry)
 if not is_pull_request(entry) then
   local dirty = {}

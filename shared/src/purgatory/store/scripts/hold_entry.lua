@@ -5,12 +5,13 @@
 -- ARGV: 1 event id, 2 event JSON, 3 kind, 4 author, 5 created_at, 6 coordinates (JSON array),
 --       7 source, 8 hold-secs, 9 what the source counts by, 10 ids to extend (JSON array),
 --       and at most: 11 bytes of the event, 12 entries and 13 bytes per author, 14 entries and 15 bytes per source,
---       16 entries per coordinate, 17 entries and 18 bytes in all, 19 entries of this author per coordinate,
---       20 pubkeys that an announcement lists as maintainers (JSON array), 21 of an announcement of a repository that is not
+--       16 entries per coordinate, 17 entries and 18 bytes in all, 19 entries of this author per coordinate, 20 bytes of the
+--       announcements of a coordinate,
+--       21 pubkeys that an announcement lists as maintainers (JSON array), 22 of an announcement of a repository that is not
 --       served here: how many of these one source may send at once, and again in each day; otherwise
 --       empty,
---       and of a related event, which has no coordinates: 22 ids that it refers to (JSON array), 23 the last lease when these
---       were looked for, 24 "1": it may come before them, and then has 8 as its deadline
+--       and of a related event, which has no coordinates: 23 ids that it refers to (JSON array), 24 the last lease when these
+--       were looked for, 25 "1": it may come before them, and then has 8 as its deadline
 -- Returns: { how many of the ids to extend are done, text, what is left to do for whom an announcement lists
 --          (follow_listings in common.lua) }, the text being one of
 --          "held" | "already:<status it was found with>" | "deleted" | "replaced" | "full:event-bytes" |
@@ -37,7 +38,7 @@ local entry = {
 -- What the limits count: its JSON, and what the index of listings takes for it.
 local listed, bytes = {}, #ARGV[2]
 if entry.kind == '30617' then
-  add_all(listed, cjson.decode(ARGV[20]))
+  add_all(listed, cjson.decode(ARGV[21]))
   bytes = bytes + #listed * (K.listing_bytes + 2 * #own_prefix(entry.coordinates[1]))
 end
 entry.bytes = decimal(bytes)
@@ -80,7 +81,7 @@ end
 -- before it. So nothing waits behind what waits behind another event, however long a thread is.
 local firsts, earlier = {}, {}
 if is_related(entry) then
-  local refers_to = cjson.decode(ARGV[22])
+  local refers_to = cjson.decode(ARGV[23])
   for _, other in ipairs(refers_to) do
     local found_other = #firsts + #earlier < K.after_max and find_entry(other)
     if found_other and is_related(found_other) and is_waiting(found_other) then
@@ -90,7 +91,7 @@ if is_related(entry) then
       add_all(firsts, { other })
     end
   end
-  if #firsts == 0 and ARGV[24] == '1' and ARGV[23] == (redis.call('GET', K.leases) or '0') then
+  if #firsts == 0 and ARGV[25] == '1' and ARGV[24] == (redis.call('GET', K.leases) or '0') then
     firsts = refers_to
   end
   if #firsts == 0 then
@@ -187,6 +188,13 @@ local function full(limit, is_old_in, entries_max, bytes_max, names)
     local more_entries, more_bytes = counted(limit.counts)
     entries, bytes = entries + more_entries, bytes + more_bytes
   end
+  local releasing_entries, releasing_bytes = count_of(redis.call('HGET', K.releasing_counts, limit.payer))
+  if limit.payer == 'all' then
+    -- What the relay refuses for ever takes no more than half of what everybody may hold.
+    releasing_entries = math.min(releasing_entries, math.floor(tonumber(entries_max) / 2))
+    releasing_bytes = math.min(releasing_bytes, math.floor(tonumber(bytes_max) / 2))
+  end
+  entries, bytes = entries + releasing_entries, bytes + releasing_bytes
   if is_old_in then
     entries, bytes = entries - freed, bytes - freed_bytes
   end
@@ -199,11 +207,29 @@ local function full(limit, is_old_in, entries_max, bytes_max, names)
   return nil
 end
 
+-- Whether this announcement can be read in one call with all others of the coordinate: there is more than one only while the
+-- relay does not take the first.
+local function is_readable_with(coordinate)
+  local key, first, stop = own_range(coordinate, '30617')
+  local members = redis.call('ZRANGE', key, first, stop, 'BYLEX', 'LIMIT', 0, 2 * K.page_max)
+  local bytes = #ARGV[2]
+  for _, member in ipairs(members) do
+    local other = id_at_end(member)
+    if other ~= old_id then
+      bytes = bytes + tonumber(event_bytes(other))
+    end
+  end
+  return bytes <= tonumber(ARGV[20]) and #members < 2 * K.page_max
+end
+
 -- What others hold for a repository takes nothing of the first K.share_kept_free entries that an author may have there.
 local function full_coordinate()
   for _, coordinate in ipairs(entry.coordinates) do
     local own = entry.author
     local is_owners = string.sub(coordinate, 7, 70) == own
+    if entry.kind == '30617' and not is_readable_with(coordinate) then
+      return 'share'
+    end
     local all = redis.call('ZLEXCOUNT', own_range(coordinate)) - freed
     local share = is_owners and all or -freed
     for _, prefix in ipairs({ K.announcements, K.coordinate, K.pull_requests }) do
@@ -235,11 +261,11 @@ end
 -- Until when the source of a new repository has used its day, in microseconds, with this one counted: each uses the same part of
 -- it. nil: it does not count. What is more than a day ahead was written while the clock was wrong.
 local used_until
-if ARGV[21] ~= '' then
+if ARGV[22] ~= '' then
   local now = NOW * 1000000
   local before = tonumber(redis.call('ZSCORE', K.new_repositories, entry.source_group) or '0')
   before = before > now + DAY_MICROS and 0 or before
-  used_until = math.max(before, now) + math.floor(DAY_MICROS / tonumber(ARGV[21]))
+  used_until = math.max(before, now) + math.floor(DAY_MICROS / tonumber(ARGV[22]))
 end
 
 local function full_new_repositories()
@@ -279,7 +305,7 @@ local reached = full(limits.author, old, ARGV[12], ARGV[13], { 'author', 'author
   or full_new_repositories()
   or full_coordinate()
   or (is_related(entry) and #behind == 0 and 'behind')
-  or full({ set = K.entries, sum = K.bytes }, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
+  or full({ set = K.entries, sum = K.bytes, payer = 'all' }, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
 if reached then
   return { 0, 'full:' .. reached, '' }
 end

@@ -10,13 +10,14 @@
 -- Returns: { { { place of the release in ARGV (from 1), lease }, ... } of those that are the caller's, in order,
 --            { place, ... } of those that wait }.
 --          Left out and unchanged: what is releasing already and whose time has not come (leased to another caller, or
---          to be retried later), and what its author deleted since the caller decided.
+--          to be retried later, and not only put off by take_due.lua), and what its author deleted since the caller
+--          decided.
 -- Cost: O(releases * coordinates + events to publish before them); the caller gives at most a page.
 -- Errors: none of its own.
 
 local function is_anothers(id, old)
   local retry = redis.call('ZSCORE', K.releasing, id)
-  return old and is_releasing(old) and retry and tonumber(retry) > NOW
+  return old and is_releasing(old) and retry and tonumber(retry) > NOW and not is_put_off(id)
 end
 
 -- All are marked before any is leased: what is ordered after one of them finds it marked.
@@ -36,9 +37,16 @@ for first = 3, #ARGV, 7 do
     else
       set_fields(id, 'held_since', decimal(NOW), 'deadline', decimal(NOW))
     end
+    entry.bytes, entry.source_group = old and old.bytes, old and old.source_group or ''
     set_event(id, entry, ARGV[first + 1], ARGV[first + 5])
+    if old and old.releasing_bytes then
+      count_releasing(old, -1, old.releasing_bytes)
+    end
+    local bytes = event_bytes(id)
+    count_releasing(entry, 1, bytes)
     local since = old and is_releasing(old) and {} or { 'releasing_since', decimal(NOW) }
-    set_fields(id, 'status', 'releasing', 'waiting_for', '', 'lease', '', unpack(since))
+    set_fields(id, 'status', 'releasing', 'waiting_for', '', 'lease', '', 'releasing_bytes', bytes, unpack(since))
+    stop_waiting(id)
     set_releasing_after(id, ARGV[first + 6])
     add_to_indices(id, entry)
     redis.call('ZADD', K.releasing, decimal(NOW), id)

@@ -20,7 +20,7 @@
 --            { { event id, coordinate, commit oid, deadline }, ... } the placeholders,
 --            ARGV 1 to 3 of the next page; 1 being 0: that was the last }
 -- Cost: O(1) for each of at most K.coordinates_max, or of as many listings, and of 2 * K.page_max entries and placeholders; at most
---       K.page_bytes of events, and two events more.
+--       K.page_bytes of events, and two events more, or the announcements of a coordinate (hold_entry.lua).
 -- Errors: none of its own.
 
 local place, index, last = tonumber(ARGV[1]), ARGV[2], ARGV[3]

@@ -16,9 +16,6 @@ if redis.call('HGET', K.entry .. id, 'lease') ~= ARGV[2] then
 end
 if ARGV[3] == 'served' or ARGV[3] == 'dropped' then
   local entry = find_entry(id)
-  if let_go_what_waits(id) then
-    wake()
-  end
   if ARGV[3] == 'served' then
     release_behind(id)
   end
@@ -29,9 +26,11 @@ if ARGV[3] == 'served' or ARGV[3] == 'dropped' then
     raise(dirty)
   end
 elseif ARGV[3] == 'give-back' then
+  stop_waiting(id)
   set_fields(id, 'lease', '')
   redis.call('ZADD', K.releasing, decimal(NOW), id)
 else
+  stop_waiting(id)
   set_fields(id, 'status', ARGV[3] == 'stuck' and 'stuck' or 'releasing', 'release_error', ARGV[5], 'lease', '')
   redis.call('ZADD', K.releasing, decimal(NOW + tonumber(ARGV[4])), id)
 end

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Leases to the caller the releasing entries whose time has come, earliest first. One that is ordered after another,
--- which is still releasing, is put off by a second, or until that has left (settle.lua).
+-- which is still releasing, is put off, the longer the longer that lasts, or until that has left (settle.lua): what a
+-- stuck one keeps back is looked at now and then.
 --
 -- KEYS: see common.lua.
 -- ARGV: 1 how many at most, 2 lease-secs
@@ -16,13 +17,15 @@ for _, id in ipairs(due) do
   if #leased >= count_max or bytes >= K.page_bytes or looked_at >= K.scanned_max then
     break
   end
-  local fields = redis.call('HMGET', K.entry .. id, 'status', 'after')
+  local fields = redis.call('HMGET', K.entry .. id, 'status', 'after', 'releasing_since')
   local after = fields[2] or '[]'
   looked_at = looked_at + 1 + #after / 67
   if not fields[1] then
-    redis.call('ZREM', K.releasing, id)
+    stop_releasing(id)
   elseif blocker(id, after, {}) then
-    redis.call('ZADD', K.releasing, decimal(NOW + 1), id)
+    local since = tonumber(fields[3] or '') or NOW
+    local secs = math.floor((NOW - since) / 8)
+    redis.call('ZADD', K.releasing, decimal(NOW + math.min(math.max(secs, 1), K.put_off_secs_max)), id)
   else
     local event = read_event(id)
     bytes = bytes + #event
