@@ -43,6 +43,8 @@ pub mod purgatory;
 pub mod refusal_log;
 #[cfg(feature = "io")]
 pub mod relay_client;
+#[cfg(feature = "io")]
+mod request_filters;
 pub mod rules;
 #[cfg(feature = "io")]
 pub mod too_large;

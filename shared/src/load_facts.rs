@@ -9,14 +9,12 @@ use nostr::event::Event;
 use nostr::event::EventId;
 use nostr::event::Kind;
 use nostr::filter::Filter;
-use nostr::filter::SingleLetterTag;
 use nostr::key::PublicKey;
 
 pub use crate::facts_scope::FactsScope;
 pub use crate::facts_scope::Reach;
 use crate::load_outwards::Outwards;
 use crate::load_outwards::ROUNDS_MAX;
-use crate::nip01::Address;
 use crate::nip01::memory_bytes;
 use crate::nip34;
 use crate::nip34::Coordinate;
@@ -28,6 +26,12 @@ use crate::purgatory::PurgatoryError;
 use crate::purgatory::Reading;
 use crate::relay_client::RelayClient;
 use crate::relay_client::RelayError;
+use crate::request_filters::NEWEST_BYTES_MAX;
+use crate::request_filters::deletions;
+use crate::request_filters::deletions_of_long_addresses;
+use crate::request_filters::deletions_together;
+use crate::request_filters::vanished;
+use crate::request_filters::vanished_together;
 use crate::rules::Covered;
 use crate::rules::Facts;
 use crate::rules::MaintainerMode;
@@ -338,10 +342,14 @@ impl FactLoader {
         if let Some(few) = few {
             return Ok(few);
         }
-        let each = deletions(events).into_iter().chain(vanished(authors));
-        self.relay
-            .newest(bytes_max.min(REQUESTS_BYTES_MAX), each.collect())
-            .await
+        let each = deletions(events).into_iter().chain(vanished(authors)).collect();
+        let bytes_max = bytes_max.min(REQUESTS_BYTES_MAX);
+        let mut requests = self.relay.newest(bytes_max, each).await?;
+        for newest in deletions_of_long_addresses(events) {
+            let (newest, _) = self.relay.newest_cut(NEWEST_BYTES_MAX, newest).await?;
+            requests.extend(newest);
+        }
+        Ok(requests)
     }
 
     /// Whether the author of an event has asked this server to forget what was made up to a time (NIP-62) that is not
@@ -398,62 +406,6 @@ fn pull_requests(ids: &BTreeSet<EventId>) -> Vec<Filter> {
         .collect()
 }
 
-/// Returns filters for the requests to vanish (NIP-62) of these authors, the newest few of each: a request that names
-/// other relays only must not hide an earlier one.
-fn vanished(authors: &BTreeSet<PublicKey>) -> impl Iterator<Item = Filter> {
-    let requests = of_kinds([nip34::VANISH]).limit(VANISH_REQUESTS_MAX);
-    authors.iter().map(move |author| requests.clone().author(*author))
-}
-
-/// Returns filters that match all that [`vanished`] does.
-fn vanished_together(authors: &BTreeSet<PublicKey>) -> Vec<Filter> {
-    let authors: Vec<PublicKey> = authors.iter().copied().collect();
-    let chunks = authors.chunks(AUTHORS_TOGETHER_MAX);
-    chunks
-        .map(|authors| of_kinds([nip34::VANISH]).authors(authors.iter().copied()))
-        .collect()
-}
-
-/// Returns filters whose every match is a deletion request that covers one of these events, so that one match each is
-/// enough. Events of others, or of the author about other events, cannot fill the page.
-fn deletions(events: &[&Event]) -> Vec<Filter> {
-    let mut filters = Vec::with_capacity(2 * events.len());
-    for event in events {
-        let own = of_kinds([nip34::DELETION]).author(event.pubkey);
-        let by_id = own.clone().custom_tag(SingleLetterTag::LOWERCASE_E, event.id.to_hex());
-        filters.push(by_id.limit(1));
-        let Some([address, upper]) = Address::of(event).map(|address| address.spellings()) else {
-            continue;
-        };
-        let own = own.since(event.created_at);
-        // strfry neither indexes a longer value nor accepts a filter with it: read the author's newest deletions.
-        filters.push(if address.len() <= FILTER_VALUE_BYTES_MAX {
-            own.custom_tags(SingleLetterTag::LOWERCASE_A, [address, upper]).limit(1)
-        } else {
-            own.limit(DELETIONS_READ_MAX)
-        });
-    }
-    filters
-}
-
-/// Returns filters that match all that [`deletions`] does.
-fn deletions_together(events: &[&Event]) -> impl Iterator<Item = Filter> {
-    events.chunks(DELETED_TOGETHER_MAX).flat_map(|events| {
-        let authors = events.iter().map(|event| event.pubkey);
-        let own = of_kinds([nip34::DELETION]).authors(authors);
-        let ids = events.iter().map(|event| event.id.to_hex());
-        let by_id = own.clone().custom_tags(SingleLetterTag::LOWERCASE_E, ids);
-        let addresses = events.iter().filter_map(|event| Address::of(event));
-        let addresses: Vec<String> = addresses.flat_map(|address| address.spellings()).collect();
-        let by_address = if addresses.iter().all(|address| address.len() <= FILTER_VALUE_BYTES_MAX) {
-            (!addresses.is_empty()).then(|| own.custom_tags(SingleLetterTag::LOWERCASE_A, addresses))
-        } else {
-            Some(own)
-        };
-        [by_id].into_iter().chain(by_address)
-    })
-}
-
 /// What a load takes that is not read in parts: thirty small repositories fit, or two with thousands of refs.
 pub const WHOLE_BYTES_MAX: usize = 2 << 20;
 
@@ -464,12 +416,6 @@ const AUTHOR_BYTES: usize = 32 << 10;
 /// and the largest such events that are accepted fit the memory of an answer.
 const OWNERS_PER_FILTER_MAX: usize = 12;
 
-/// Requests to vanish read of one author.
-const VANISH_REQUESTS_MAX: usize = 20;
-
-/// Deletion requests read of one author where a filter cannot name the address: the largest fit into an answer.
-const DELETIONS_READ_MAX: usize = 25;
-
 /// Requests to delete and to vanish that are read together.
 const FEW: usize = 20;
 
@@ -479,17 +425,8 @@ const FEW_SHARE: usize = 8;
 /// Most memory of the requests to delete and to vanish of a repository's members, which are read for each decision.
 const REQUESTS_BYTES_MAX: usize = 64 << 20;
 
-/// Authors whose requests to vanish are asked for together.
-const AUTHORS_TOGETHER_MAX: usize = 100;
-
-/// Events whose deletions are asked for together: a relay looks up each of them by each of their authors.
-const DELETED_TOGETHER_MAX: usize = 16;
-
 /// PRs in one filter: the largest fit into an answer.
 const PULL_REQUESTS_PER_FILTER_MAX: usize = 25;
-
-/// Longest tag value that strfry accepts in a filter (strfry `filters.h`).
-pub(crate) const FILTER_VALUE_BYTES_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -501,7 +438,6 @@ mod tests {
     use nostr::event::EventBuilder;
     use nostr::event::FinalizeEvent;
     use nostr::event::Tag;
-    use nostr::filter::MatchEventOptions;
     use nostr::key::Keys;
 
     use super::*;
@@ -516,6 +452,7 @@ mod tests {
     use crate::relay_client::tests::relay;
     use crate::relay_client::tests::relay_waited_for;
     use crate::relay_client::tests::stored;
+    use crate::request_filters::tests::match_any;
     use crate::rules::EventStatus;
     use crate::rules::OtherKinds;
     use crate::rules::tests::announcement_event;
@@ -527,58 +464,6 @@ mod tests {
     use crate::write_policy::HELD_MESSAGE;
     use crate::write_policy::RecentlyAccepted;
     use crate::write_policy::WritePolicy;
-
-    fn event(author: &Keys, kind: u16, tag: [&str; 2]) -> Event {
-        EventBuilder::new(Kind::from_u16(kind), "")
-            .tag(Tag::parse(tag).unwrap())
-            .finalize(author)
-            .unwrap()
-    }
-
-    fn match_any(filters: &[Filter], event: &Event) -> bool {
-        let matches = |filter: &Filter| filter.match_event(event, MatchEventOptions::new());
-        filters.iter().any(matches)
-    }
-
-    #[test]
-    fn what_is_asked_for_each_is_asked_for_together_with_few_filters() {
-        let long = "n".repeat(FILTER_VALUE_BYTES_MAX);
-        let (mut events, mut requests, mut authors) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for number in 0..3 * DELETED_TOGETHER_MAX {
-            let author = Keys::generate();
-            let event = match number % 3 {
-                0 => event(&author, Kind::TextNote.as_u16(), ["t", "x"]),
-                1 => event(&author, nip34::STATE, ["d", "r"]),
-                // One chunk has none of these.
-                _ => event(
-                    &author,
-                    nip34::STATE,
-                    ["d", if number > DELETED_TOGETHER_MAX { &long } else { "s" }],
-                ),
-            };
-            requests.push(self::event(&author, nip34::DELETION, ["e", &event.id.to_hex()]));
-            if let Some(address) = Address::of(&event) {
-                let spellings = address.spellings();
-                requests.extend(
-                    spellings
-                        .iter()
-                        .map(|a| self::event(&author, nip34::DELETION, ["a", a])),
-                );
-            }
-            requests.push(self::event(&author, nip34::VANISH, ["relay", "ALL_RELAYS"]));
-            authors.insert(author.public_key());
-            events.push(event);
-        }
-        let events: Vec<&Event> = events.iter().collect();
-        let each: Vec<Filter> = deletions(&events).into_iter().chain(vanished(&authors)).collect();
-        let together: Vec<Filter> = deletions_together(&events).chain(vanished_together(&authors)).collect();
-
-        for request in &requests {
-            assert!(match_any(&each, request), "{request:?}");
-            assert!(match_any(&together, request), "{request:?}");
-        }
-        assert_eq!((each.len(), together.len()), (128, 7));
-    }
 
     #[tokio::test]
     async fn facts_of_many_authors_or_of_many_bytes_are_not_loaded_within_few() {
@@ -686,7 +571,7 @@ mod tests {
         for (bytes_max, requests_made) in [
             (90_000, None),
             // They are too many to be read beside the events: one after the other.
-            (200_000, Some(3)),
+            (200_000, Some(4)),
             (1_000_000, Some(2)),
         ] {
             let loaded = loader.load_within(bytes_max, &scope).await;

@@ -5,10 +5,10 @@ use nostr::event::Kind;
 use nostr::filter::Filter;
 use nostr::filter::SingleLetterTag;
 
-use crate::load_facts::FILTER_VALUE_BYTES_MAX;
 use crate::load_facts::FactLoader;
 use crate::load_facts::FactsError;
 use crate::nip01::Address;
+use crate::request_filters::FILTER_VALUE_BYTES_MAX;
 use crate::rules::References;
 
 impl FactLoader {

@@ -22,7 +22,7 @@ use crate::load_facts::FactsScope;
 use crate::load_facts::Reach;
 use crate::load_facts::WHOLE_BYTES_MAX;
 use crate::nip01::Deletion;
-use crate::nip01::check_vanish;
+use crate::nip01::check_request;
 use crate::nip01::expiration;
 use crate::nip01::first_value;
 use crate::nip01::tag_values;
@@ -210,11 +210,12 @@ impl WritePolicy {
     /// Loads facts about an event, and decides.
     pub async fn consider(&self, event: &Event, source: &str, deadline: Instant) -> Considered {
         match event.kind.as_u16() {
-            nip34::DELETION => return Considered::Deletes,
-            nip34::VANISH => match check_vanish(event) {
-                Ok(()) => return Considered::Deletes,
-                Err(defect) => return Refusal::from(defect).into(),
-            },
+            nip34::DELETION | nip34::VANISH => {
+                return match check_request(event) {
+                    Ok(()) => Considered::Deletes,
+                    Err(defect) => Refusal::from(defect).into(),
+                };
+            }
             _ => {}
         }
         let git_event = match GitEvent::parse(event) {

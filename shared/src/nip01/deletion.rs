@@ -15,6 +15,7 @@ use crate::nip34::DELETION;
 use crate::nip34::Defect;
 use crate::nip34::Identifier;
 use crate::nip34::STATE;
+use crate::nip34::VANISH;
 
 /// The targets of an author's deletion request (NIP-09), as far as the purgatory can hold them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,20 +57,28 @@ impl Deletion {
     }
 }
 
-/// Checks a request to vanish (NIP-62). Each decision about an event of its author reads the author's requests, so they
-/// are short: one may name more than a hundred relays.
+/// Checks how long a request to delete (NIP-09) or to vanish (NIP-62) is: decisions about the events of its author read
+/// it.
 ///
 /// # Errors
 /// It is too long.
-pub fn check_vanish(request: &Event) -> Result<(), Defect> {
+pub fn check_request(request: &Event) -> Result<(), Defect> {
+    let (does, bytes_max) = match request.kind.as_u16() {
+        VANISH => ("vanish", VANISH_BYTES_MAX),
+        _ => ("delete", DELETION_BYTES_MAX),
+    };
     let bytes = memory_bytes(request);
-    if bytes > VANISH_BYTES_MAX {
-        return Err(format!("a request to vanish takes {bytes} bytes of memory, more than {VANISH_BYTES_MAX}").into());
+    if bytes > bytes_max {
+        return Err(format!("a request to {does} takes {bytes} bytes of memory, more than {bytes_max}").into());
     }
     Ok(())
 }
 
-/// Most memory of a request to vanish: tags of few characters take many times their text.
+/// Most memory of a request to delete: it may name more than a thousand events.
+const DELETION_BYTES_MAX: usize = 320 << 10;
+
+/// Most memory of a request to vanish, of which a decision reads several: it may name more than a hundred relays. Tags
+/// of few characters take many times their text.
 const VANISH_BYTES_MAX: usize = 32 << 10;
 
 /// What authors asked to delete (NIP-09), and which of them asked to vanish (NIP-62), to look up events in: each

@@ -23,7 +23,6 @@ use super::address::RelayUrl;
 use super::error::RelayError;
 use super::information;
 use super::information::StatedLimits;
-use super::message::RelayMessage;
 use super::outcome::PublishOutcome;
 use super::page::Page;
 use super::pending::Pending;
@@ -181,7 +180,7 @@ async fn run(
 async fn read(mut stream: SplitStream<RelaySocket>, pending: &Mutex<Pending>) {
     while let Some(frame) = stream.next().await {
         match frame {
-            Ok(frame) => pending.lock().take(RelayMessage::of(&frame)),
+            Ok(frame) => pending.lock().take_frame(&frame),
             Err(error) => {
                 tracing::debug!(%error, "the connection to the relay is lost");
                 return;

@@ -47,6 +47,14 @@ impl RelayMessage {
         Self::parse(text).unwrap_or(Self::Other)
     }
 
+    /// Returns the subscription that a frame brings an event of, without reading the event; `None`: it brings none, or
+    /// is not written as relays write it.
+    pub(super) fn subscription_of(frame: &Message) -> Option<&str> {
+        let Message::Text(text) = frame else { return None };
+        let (subscription, _) = text.strip_prefix(r#"["EVENT",""#)?.split_once('"')?;
+        Some(subscription)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         // A state may declare thousands of refs: no tree of values is made of it first.
         if let Ok(("EVENT", subscription, event)) = serde_json::from_str::<(&str, String, Box<Event>)>(text) {

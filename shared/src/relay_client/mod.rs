@@ -14,6 +14,7 @@ mod outcome;
 mod own_mark;
 mod page;
 mod pending;
+mod prolific;
 mod query;
 mod subscribe;
 
@@ -40,6 +41,7 @@ pub use error::RelayError;
 pub use outcome::PublishOutcome;
 pub use own_mark::SENDER_HEADER;
 pub use own_mark::own_mark;
+use prolific::ProlificAuthors;
 pub use subscribe::LiveSubscription;
 pub use subscribe::Signal;
 
@@ -58,6 +60,9 @@ struct ClientInner {
     connection: Mutex<Option<Arc<RelayConnection>>>,
     queries: Semaphore,
     crowded: CrowdedTags,
+    /// Who has many, or large ones, of what [`RelayClient::query_with`] and [`RelayClient::fewer_than`] read.
+    prolific_beside: ProlificAuthors,
+    prolific: ProlificAuthors,
     publishes: Semaphore,
     runtime: ConnectionsRuntime,
     /// Whether the relay has not answered the last question, and is not asked until it does; `None`: each question
@@ -87,6 +92,8 @@ impl RelayClient {
                 connection: Mutex::new(None),
                 queries: Semaphore::new(QUERIES_MAX),
                 crowded: CrowdedTags::default(),
+                prolific_beside: ProlificAuthors::default(),
+                prolific: ProlificAuthors::default(),
                 publishes: Semaphore::new(PUBLISHES_MAX),
                 runtime: ConnectionsRuntime::current(),
                 silent,
@@ -145,8 +152,8 @@ impl RelayClient {
     }
 
     /// Returns every stored event that matches one of `filters`, as [`RelayClient::query`], and by the same request
-    /// those that match `few`, if these are clearly fewer than `count` and all together are small; `None`: they may be
-    /// more.
+    /// those that match `few`, if these are clearly fewer than `count` and all together are small; `None`: all may be
+    /// more, or one of the authors had many or large ones a while ago.
     ///
     /// # Errors
     /// See [`RelayClient::query`].
@@ -156,13 +163,23 @@ impl RelayClient {
         few: Filter,
         count: usize,
     ) -> Result<Option<Vec<Event>>, RelayError> {
-        let crowded = &self.inner.crowded;
+        let ClientInner {
+            crowded,
+            prolific_beside,
+            ..
+        } = &*self.inner;
+        let of_few = std::slice::from_ref(&few);
+        if prolific_beside.are_named_by(of_few) {
+            return Ok(None);
+        }
         let query_with = |connection| query::query_with(connection, crowded, &filters, &few, count);
-        self.ask(&self.inner.queries, query_with).await
+        let found = self.ask(&self.inner.queries, query_with).await?;
+        Ok(prolific_beside.note(found, of_few, count))
     }
 
     /// Returns every stored event that matches one of `filters`, each with a `limit` of `count`. `None`: there may be
-    /// as many as that, or more than are small or take so many bytes of memory.
+    /// as many as that, or more than are small or take so many bytes of memory, or one of the authors had many or large
+    /// ones a while ago.
     ///
     /// # Errors
     /// See [`RelayClient::query`].
@@ -172,9 +189,13 @@ impl RelayClient {
         count: usize,
         filters: Vec<Filter>,
     ) -> Result<Option<Vec<Event>>, RelayError> {
-        let crowded = &self.inner.crowded;
+        let ClientInner { crowded, prolific, .. } = &*self.inner;
+        if prolific.are_named_by(&filters) {
+            return Ok(None);
+        }
         let fewer_than = |connection| query::fewer_than(connection, crowded, bytes_max, count, &filters);
-        self.ask(&self.inner.queries, fewer_than).await
+        let found = self.ask(&self.inner.queries, fewer_than).await?;
+        Ok(prolific.note(found, &filters, count))
     }
 
     /// Returns the newest stored events that match each of `filters`, up to each one's `limit`, unless they take more

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use nostr::event::EventId;
 use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::error::RelayError;
 use super::message::RelayMessage;
@@ -80,8 +81,17 @@ impl Pending {
         self.publishes.clear();
     }
 
+    /// Takes a frame of the relay. Of a query that has its answer, or that nobody waits for any more, events may still
+    /// come, of any size: they are not read.
+    pub(super) fn take_frame(&mut self, frame: &Message) {
+        match RelayMessage::subscription_of(frame) {
+            Some(subscription) if !self.queries.contains_key(subscription) => self.frames_taken += 1,
+            _ => self.take(RelayMessage::of(frame)),
+        }
+    }
+
     /// Takes a message of the relay. One without a request is dropped: answers may come late.
-    pub(super) fn take(&mut self, message: RelayMessage) {
+    fn take(&mut self, message: RelayMessage) {
         self.frames_taken += 1;
         match message {
             RelayMessage::Event {
@@ -168,6 +178,25 @@ mod tests {
 
         let page = page.try_recv().unwrap().unwrap();
         assert_eq!((page.received, page.is_cut), (11, true));
+    }
+
+    /// A relay goes on with what it has begun to send, of whatever size.
+    #[test]
+    fn events_of_an_answered_query_are_not_read() {
+        let mut pending = Pending::default();
+        let (subscription, mut page) = pending.open_query(300, BYTES_MAX).unwrap();
+        let end = Message::text(format!(r#"["EOSE","{subscription}"]"#));
+
+        pending.take_frame(&end);
+        // It would be logged that it is not valid.
+        let late = Message::text(format!(r#"["EVENT","{subscription}",{{}}]"#));
+        assert_eq!(RelayMessage::subscription_of(&late), Some(subscription.as_str()));
+        pending.take_frame(&late);
+
+        assert_eq!(page.try_recv().unwrap().unwrap().received, 0);
+        assert_eq!(pending.frames_taken, 2);
+        assert_eq!(RelayMessage::subscription_of(&end), None);
+        assert_eq!(RelayMessage::subscription_of(&Message::text("[\"EVENT\", 7]")), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::connection::RelayConnection;
 use super::crowded::CrowdedTags;
 use super::error::RelayError;
 use super::page::is_few;
+use super::prolific::Few;
 use crate::nip01::memory_bytes;
 
 /// Returns all that matches; each filter, or each part of one that is too large for a page, may match at most
@@ -76,41 +77,36 @@ async fn add_all(
     Ok(())
 }
 
-/// Returns all that matches `filters`, with as few as `count` that match `few`, by one request; `None`: there may be
-/// more.
+/// Returns all that matches `filters`, with as few as `count` that match `few`, by one request, or some of it.
 pub(super) async fn query_with(
     connection: Arc<RelayConnection>,
     crowded: &CrowdedTags,
     filters: &[Filter],
     few: &Filter,
     count: usize,
-) -> Result<Option<Vec<Event>>, RelayError> {
+) -> Result<Few, RelayError> {
     let page_size = connection.page_size();
     let instead = crowded.without(filters);
     let limited = instead.as_deref().unwrap_or(filters).iter().cloned();
     let limited = limited.map(|filter| filter.limit(page_size));
     let together: Vec<Filter> = limited.chain([few.clone().limit(count)]).collect();
     if requests(&together).len() > 1 {
-        return Ok(None);
+        return Ok(Few::More(Vec::new()));
     }
     let query = crowded.begin(&together);
-    match connection.page_within(FEW_BYTES_MAX, &together, page_size).await {
-        Ok(page) if page.is_short(page_size) => {
-            query.end(&page.events);
-            let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
-            // What is not valid may be either.
-            let few_received = page.received - page.events.iter().filter(is_other).count();
-            let wanted: Vec<Filter> = filters.iter().chain([few]).cloned().collect();
-            let mut found = FoundEvents::within(usize::MAX, instead.map(|_| wanted.as_slice()));
-            found.add(page.events)?;
-            Ok(is_few(few_received, count).then_some(found.events))
-        }
-        Ok(_) | Err(RelayError::TooLarge { .. }) => {
-            query.forget();
-            Ok(None)
-        }
-        Err(error) => Err(error),
+    let page = connection.page_cut(FEW_BYTES_MAX, &together, page_size).await?;
+    let is_other = |event: &&Event| !few.match_event(event, MatchEventOptions::new());
+    // What is not valid may be either.
+    let others = page.events.iter().filter(is_other).count();
+    if !page.is_cut && page.is_short(page_size) && is_few(page.received - others, count) {
+        query.end(&page.events);
+        let wanted: Vec<Filter> = filters.iter().chain([few]).cloned().collect();
+        let mut found = FoundEvents::within(usize::MAX, instead.map(|_| wanted.as_slice()));
+        found.add(page.events)?;
+        return Ok(Few::All(found.events));
     }
+    query.forget();
+    Ok(Few::More(page.events))
 }
 
 pub(super) async fn newest(
@@ -149,14 +145,14 @@ pub(super) async fn newest_cut(
     Ok((page.events, !page.is_cut))
 }
 
-/// Returns all that matches; `None`: it may be `count` events, the limit of each filter, or more.
+/// Returns all that matches, or some of it, if it may be `count` events, the limit of each filter, or more.
 pub(super) async fn fewer_than(
     connection: Arc<RelayConnection>,
     crowded: &CrowdedTags,
     bytes_max: usize,
     count: usize,
     filters: &[Filter],
-) -> Result<Option<Vec<Event>>, RelayError> {
+) -> Result<Few, RelayError> {
     let bytes_max = bytes_max.min(FEW_BYTES_MAX);
     if let Some(instead) = crowded.without(filters) {
         let page_size = connection.page_size();
@@ -170,7 +166,7 @@ pub(super) async fn fewer_than(
             FoundEvents::within(bytes_max, only),
         )
         .await?;
-        if found.is_some() {
+        if let Few::All(_) = found {
             return Ok(found);
         }
     }
@@ -190,22 +186,18 @@ async fn fewer_of(
     filters: &[Filter],
     count: usize,
     mut found: FoundEvents<'_>,
-) -> Result<Option<Vec<Event>>, RelayError> {
+) -> Result<Few, RelayError> {
     for filters in requests(filters) {
         let query = crowded.begin(filters);
-        match connection.page_within(found.left(), filters, count).await {
-            Ok(page) if page.is_short(count) => {
-                query.end(&page.events);
-                found.add(page.events)?;
-            }
-            Ok(_) | Err(RelayError::TooLarge { .. }) => {
-                query.forget();
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+        let page = connection.page_cut(found.left(), filters, count).await?;
+        if page.is_cut || !page.is_short(count) {
+            query.forget();
+            return Ok(Few::More(page.events));
         }
+        query.end(&page.events);
+        found.add(page.events)?;
     }
-    Ok(Some(found.events))
+    Ok(Few::All(found.events))
 }
 
 /// Cuts filters into requests that a relay takes: not too many filters, not too many bytes.

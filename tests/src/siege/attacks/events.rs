@@ -45,6 +45,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         prepare: |attacker| Box::pin(deletions_of_large(attacker)),
     },
     Attack {
+        name: "deletions-of-ones-own",
+        does: "has 20 kind 5 events of 250 KB stored, and sends announcements and states of the same author",
+        costs: "5 MB, and then small events",
+        worlds: BOTH,
+        route: Route::Direct,
+        prepare: |attacker| Box::pin(deletions_of_ones_own(attacker)),
+    },
+    Attack {
         name: "large-events",
         does: "has 64 MB of states under the victim's identifier held, each of 250 KB, and sends PRs to it",
         costs: "64 MB",
@@ -142,6 +150,33 @@ async fn deletions_of_large(attacker: Attacker) -> Assault {
     repeating(attacker, move |_| {
         let tags: Vec<_> = named.iter().cycle().take(1_000).cloned().collect();
         sign(&Keys::generate(), 5, now(), &tags)
+    })
+}
+
+async fn deletions_of_ones_own(attacker: Attacker) -> Assault {
+    let owner = Keys::generate();
+    let content = "x".repeat(250_000);
+    let requests: Vec<Event> = (0..20)
+        .map(|number| {
+            let named = nostr::event::Tag::parse(["e", &format!("{number:064x}")]).unwrap();
+            let builder = EventBuilder::new(Kind::EventDeletion, &content).tags([named]);
+            builder.finalize(&owner).unwrap()
+        })
+        .collect();
+    send_all(&attacker, &requests).await;
+    let announcer = attacker.clone();
+    // Whoever decides about one of his events looks for a request to delete it.
+    repeating(attacker, move |number| {
+        let identifier = format!("own-{}", number / 2 % 50);
+        let created_at = now() - 100_000 + number;
+        if number % 2 == 0 {
+            return announcer.announcement(&owner, &identifier, created_at, &[]);
+        }
+        let tags = [
+            tag(&["d", &identifier]),
+            tag(&["refs/heads/main", &format!("{number:040x}")]),
+        ];
+        sign(&owner, 30618, created_at, &tags)
     })
 }
 

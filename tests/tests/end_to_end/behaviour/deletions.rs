@@ -24,7 +24,7 @@ in_both_worlds!(
     a_deleted_announcement_stops_being_served_and_its_data_is_kept,
     a_deleted_state_falls_back_to_another_maintainers_or_to_nothing,
     whoever_vanishes_takes_everything_along,
-    a_request_to_vanish_is_short,
+    a_request_to_vanish_or_delete_is_short,
     a_repository_that_moves_to_another_server_is_not_served_here,
     the_data_of_a_deleted_repository_is_removed_in_the_end,
 );
@@ -189,7 +189,7 @@ async fn whoever_vanishes_takes_everything_along(kind: Kind) {
 }
 
 /// Each decision about the author's events reads it.
-async fn a_request_to_vanish_is_short(kind: Kind) {
+async fn a_request_to_vanish_or_delete_is_short(kind: Kind) {
     let world = World::start(kind, Options::default()).await;
     let mut nostr = world.nostr().await;
     let author = Keys::generate();
@@ -199,6 +199,16 @@ async fn a_request_to_vanish_is_short(kind: Kind) {
     let refused = nostr.send(&sign(&author, 62, now(), &relays(300))).await;
     assert!(
         !refused.taken && refused.message.starts_with("invalid: a request to vanish"),
+        "{refused:?}"
+    );
+    let events = |count: usize| vec![tag(&["e", &"ab".repeat(32)]); count];
+    assert!(nostr.send(&sign(&author, 5, now(), &events(1_000))).await.taken);
+    let more = tag(&["x", &"x".repeat(200_000)]);
+    let refused = nostr
+        .send(&sign(&author, 5, now(), &[events(800), vec![more]].concat()))
+        .await;
+    assert!(
+        !refused.taken && refused.message.starts_with("invalid: a request to delete"),
         "{refused:?}"
     );
 }
