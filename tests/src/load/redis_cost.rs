@@ -384,7 +384,7 @@ impl Bench {
         Ok(costs)
     }
 
-    /// Fills the room that one repository has for announcements: the relay takes none of them, and all are read at once.
+    /// Fills the room that one repository has for announcements, of which the relay takes none: all are read at once.
     async fn large_announcements(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
         let author = Keys::generate();
         let repository = Coordinate {
