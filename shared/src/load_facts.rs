@@ -346,7 +346,11 @@ impl FactLoader {
         let bytes_max = bytes_max.min(REQUESTS_BYTES_MAX);
         let mut requests = self.relay.newest(bytes_max, each).await?;
         for newest in deletions_of_long_addresses(events) {
-            let (newest, _) = self.relay.newest_cut(NEWEST_BYTES_MAX, newest).await?;
+            let rest = left(bytes_max, &requests);
+            let (newest, are_all) = self.relay.newest_cut(rest.min(NEWEST_BYTES_MAX), newest).await?;
+            if !are_all && rest < NEWEST_BYTES_MAX {
+                return Err(RelayError::TooLarge { bytes_max });
+            }
             requests.extend(newest);
         }
         Ok(requests)

@@ -96,8 +96,8 @@ fn vanish_requests() -> Filter {
 /// Requests to vanish read of one author.
 const VANISH_REQUESTS_MAX: usize = 20;
 
-/// Deletion requests read of one author where a filter cannot name the address, and about how much memory of them. The
-/// relay itself takes no event that its author has deleted.
+/// Deletion requests read of one author where a filter cannot name the address, and about how much memory of them: only
+/// the author's own newer ones can hide another.
 const DELETIONS_READ_MAX: usize = 25;
 pub(crate) const NEWEST_BYTES_MAX: usize = 512 << 10;
 

@@ -74,8 +74,9 @@ pub fn check_request(request: &Event) -> Result<(), Defect> {
     Ok(())
 }
 
-/// Most memory of a request to delete: it may name more than a thousand events.
-const DELETION_BYTES_MAX: usize = 320 << 10;
+/// Most memory of a request to delete: it may name a thousand events, each with a relay and
+/// an author.
+const DELETION_BYTES_MAX: usize = 448 << 10;
 
 /// Most memory of a request to vanish, of which a decision reads several: it may name more than a hundred relays. Tags
 /// of few characters take many times their text.

@@ -61,8 +61,8 @@ struct ClientInner {
     queries: Semaphore,
     crowded: CrowdedTags,
     /// Who has many, or large ones, of what [`RelayClient::query_with`] and [`RelayClient::fewer_than`] read.
-    prolific_beside: ProlificAuthors,
-    prolific: ProlificAuthors,
+    prolific_together: ProlificAuthors,
+    prolific_alone: ProlificAuthors,
     publishes: Semaphore,
     runtime: ConnectionsRuntime,
     /// Whether the relay has not answered the last question, and is not asked until it does; `None`: each question
@@ -92,8 +92,8 @@ impl RelayClient {
                 connection: Mutex::new(None),
                 queries: Semaphore::new(QUERIES_MAX),
                 crowded: CrowdedTags::default(),
-                prolific_beside: ProlificAuthors::default(),
-                prolific: ProlificAuthors::default(),
+                prolific_together: ProlificAuthors::default(),
+                prolific_alone: ProlificAuthors::default(),
                 publishes: Semaphore::new(PUBLISHES_MAX),
                 runtime: ConnectionsRuntime::current(),
                 silent,
@@ -165,16 +165,16 @@ impl RelayClient {
     ) -> Result<Option<Vec<Event>>, RelayError> {
         let ClientInner {
             crowded,
-            prolific_beside,
+            prolific_together,
             ..
         } = &*self.inner;
         let of_few = std::slice::from_ref(&few);
-        if prolific_beside.are_named_by(of_few) {
+        if prolific_together.are_named_by(of_few) {
             return Ok(None);
         }
         let query_with = |connection| query::query_with(connection, crowded, &filters, &few, count);
         let found = self.ask(&self.inner.queries, query_with).await?;
-        Ok(prolific_beside.note(found, of_few, count))
+        Ok(prolific_together.note(found, of_few, count))
     }
 
     /// Returns every stored event that matches one of `filters`, each with a `limit` of `count`. `None`: there may be
@@ -189,13 +189,17 @@ impl RelayClient {
         count: usize,
         filters: Vec<Filter>,
     ) -> Result<Option<Vec<Event>>, RelayError> {
-        let ClientInner { crowded, prolific, .. } = &*self.inner;
-        if prolific.are_named_by(&filters) {
+        let ClientInner {
+            crowded,
+            prolific_alone,
+            ..
+        } = &*self.inner;
+        if prolific_alone.are_named_by(&filters) {
             return Ok(None);
         }
         let fewer_than = |connection| query::fewer_than(connection, crowded, bytes_max, count, &filters);
         let found = self.ask(&self.inner.queries, fewer_than).await?;
-        Ok(prolific.note(found, &filters, count))
+        Ok(prolific_alone.note(found, &filters, count))
     }
 
     /// Returns the newest stored events that match each of `filters`, up to each one's `limit`, unless they take more

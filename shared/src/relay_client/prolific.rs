@@ -53,8 +53,15 @@ impl ProlificAuthors {
             *events += 1;
             *bytes += memory_bytes(event);
         }
-        of_each.retain(|_, (events, bytes)| *bytes > BYTES_MAX || !are_all && *events > count / 2);
-        self.add(of_each.into_keys());
+        let mut of_each: Vec<_> = of_each.into_iter().collect();
+        of_each.sort_unstable_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+        let mut rest: usize = of_each.iter().map(|(_, (_, bytes))| bytes).sum();
+        of_each.retain(|(_, (events, bytes))| {
+            let are_too_much = !are_all && rest > ALL_BYTES_MAX;
+            rest -= bytes;
+            *bytes > BYTES_MAX || are_too_much || !are_all && *events > count / 2
+        });
+        self.add(of_each.into_iter().map(|(author, _)| author));
         match found {
             Few::All(events) => Some(events),
             Few::More(_) => None,
@@ -74,8 +81,9 @@ impl ProlificAuthors {
     }
 }
 
-/// Most memory of one author's.
+/// Most memory of one author's, and of all that are too many together without those who have most.
 const BYTES_MAX: usize = 128 << 10;
+const ALL_BYTES_MAX: usize = 4 * BYTES_MAX;
 /// For how long an author is known: each time it has to be found out anew.
 const KNOWN: Duration = Duration::from_secs(600);
 /// Authors that are known at a time. Each has had many, or large ones, stored before.
@@ -124,6 +132,16 @@ mod tests {
 
         prolific.0.lock().values_mut().for_each(|until| *until = Instant::now());
         assert_eq!(known(), [false; 3]);
+
+        // Many of whom each has little.
+        let each: Vec<Keys> = (0..8).map(|_| Keys::generate()).collect();
+        let mut events: Vec<Event> = each.iter().map(|keys| deletion(keys, BYTES_MAX / 2 + 10_000)).collect();
+        events.push(deletion(few, 1));
+        let filters: Vec<Filter> = each.iter().chain([few]).flat_map(by).collect();
+        assert_eq!(prolific.note(Few::More(events), &filters, 20), None);
+        let noted = each.iter().filter(|keys| prolific.are_named_by(&by(keys))).count();
+        assert!(noted > 0 && noted < 8, "{noted}");
+        assert!(!prolific.are_named_by(&by(few)));
     }
 
     #[test]

@@ -192,7 +192,9 @@ async fn fewer_of(
         let page = connection.page_cut(found.left(), filters, count).await?;
         if page.is_cut || !page.is_short(count) {
             query.forget();
-            return Ok(Few::More(page.events));
+            let mut events = found.events;
+            events.extend(page.events);
+            return Ok(Few::More(events));
         }
         query.end(&page.events);
         found.add(page.events)?;

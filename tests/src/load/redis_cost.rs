@@ -381,6 +381,7 @@ impl Bench {
         costs.extend(self.read_all(&["victim".to_owned()]).await?);
         costs.extend(self.release_all(&held).await?);
         costs.extend(self.large_announcements().await?);
+        costs.extend(self.delete_what_others_wait_for().await?);
         Ok(costs)
     }
 
@@ -417,6 +418,30 @@ impl Bench {
         self.begin().await;
         self.purgatory.read(&[repository].into()).await?;
         Ok(vec![held, self.end("read them").await])
+    }
+
+    /// Deletes events that the relay does not take, and that many others are ordered after.
+    async fn delete_what_others_wait_for(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {
+        let [author, other] = [Keys::generate(), Keys::generate()];
+        let release = |event: Event, after: BTreeSet<EventId>| Release {
+            event: event.into(),
+            coordinates: [coordinate("victim")].into(),
+            after,
+        };
+        let firsts: Vec<Event> = (0..32).map(|at| state(&author, "victim", at, 0)).collect();
+        let ids: BTreeSet<EventId> = firsts.iter().map(|first| first.id).collect();
+        let mut releases: Vec<Release> = Vec::new();
+        for (number, first) in firsts.iter().enumerate() {
+            let behind = (0..200).map(|at| state(&other, "victim", number as u64 * 200 + at, 0));
+            releases.extend(behind.map(|event| release(event, [first.id].into())));
+        }
+        let firsts = firsts.into_iter().map(|first| release(first, BTreeSet::new()));
+        drop(self.purgatory.mark_releasing(&firsts.collect::<Vec<_>>(), 1000).await?);
+        let marked = self.purgatory.mark_releasing(&releases, 1000).await?;
+        self.begin().await;
+        self.delete(&author, ids, [].into_iter()).await?;
+        let what = format!("kind 5 with 32 ids that {} are ordered after", marked.waiting.len());
+        Ok(vec![self.end(&what).await])
     }
 
     async fn wide(&mut self) -> Result<Vec<RedisCost>, PurgatoryError> {

@@ -92,7 +92,7 @@ impl Argv {
                 limits.entries_max,
                 limits.bytes_max,
                 limits.entries_per_share_max,
-                ANNOUNCEMENTS_BYTES_MAX,
+                ANNOUNCEMENTS_BYTES_MAX.max(limits.event_bytes_max.saturating_mul(2)),
             ],
             // Exact in Redis too.
             Room::Always => [1 << 53; 10],

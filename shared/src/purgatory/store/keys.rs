@@ -129,8 +129,12 @@ const BEHIND_READ_MAX: usize = 48;
 const AFTER_MAX: usize = 4;
 
 /// Bytes of all announcements of one coordinate, which are read in one call: twice what one of the largest and its
-/// listings take.
+/// listings take, and so many bytes for each at least, so that fewer than twice a page count.
 pub(super) const ANNOUNCEMENTS_BYTES_MAX: u64 = 2 << 20;
+const ANNOUNCEMENT_BYTES_MIN: u64 = 34 << 10;
+
+/// How much of the limits of a source, which others may share, and of those on all releasing events take at most.
+const RELEASING_PART: f64 = 0.5;
 
 /// For how long an event is put off that is ordered after one that the relay has not taken yet. As soon as that has
 /// left, [`SCANNED_MAX`] such events are due at once.
@@ -192,6 +196,7 @@ pub(super) fn lua_table() -> String {
          behind_max = {BEHIND_MAX}, behind_read_max = {BEHIND_READ_MAX}, behind_kept_free = {BEHIND_KEPT_FREE}, \
          behind_share_max = {BEHIND_SHARE_MAX}, \
          after_max = {AFTER_MAX}, put_off_secs_max = {PUT_OFF_SECS_MAX}, \
+         announcement_bytes_min = {ANNOUNCEMENT_BYTES_MIN}, releasing_part = {RELEASING_PART}, \
          refusals_max = {REFUSALS_MAX}, refusals_secs = {REFUSALS_SECS}, \
          listing_max = {}, listed_max = {LISTED_MAX}, listing_bytes = {LISTING_BYTES} }}",
         names.collect::<String>(),

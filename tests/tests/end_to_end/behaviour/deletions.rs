@@ -203,7 +203,7 @@ async fn a_request_to_vanish_or_delete_is_short(kind: Kind) {
     );
     let events = |count: usize| vec![tag(&["e", &"ab".repeat(32)]); count];
     assert!(nostr.send(&sign(&author, 5, now(), &events(1_000))).await.taken);
-    let more = tag(&["x", &"x".repeat(200_000)]);
+    let more = tag(&["x", &"x".repeat(350_000)]);
     let refused = nostr
         .send(&sign(&author, 5, now(), &[events(800), vec![more]].concat()))
         .await;

@@ -365,7 +365,7 @@ local function is_releasing(entry)
 end
 
 -- Returns one of the events in `after` (JSON array of ids) that is releasing, those in `own` left out; nil: there is
--- none. The event `id`, which is ordered after it, is due as soon as that has left (settle.lua).
+-- none. The event `id`, which is ordered after it, is due as soon as that has left (stop_releasing).
 local function blocker(id, after, own)
   for _, other in ipairs(cjson.decode(after)) do
     local status = not own[other] and redis.call('HGET', K.entry .. other, 'status')
@@ -396,10 +396,12 @@ local function stop_waiting(id)
 end
 
 -- Makes due at once what waits for the entry (take_due.lua has put it off), as much of it as one call may touch, and
--- returns whether there is any.
+-- returns whether there is any. It waits, and is nobody's, until it is leased.
 local function let_go_what_waits(id)
   local is_any = false
-  for _, other in ipairs(redis.call('ZRANGE', K.waiting .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.scanned_max)) do
+  local others = redis.call('ZRANGE', K.waiting .. id, '-', '+', 'BYLEX', 'LIMIT', 0, K.scanned_max)
+  touched = touched + math.ceil(#others / 8)
+  for _, other in ipairs(others) do
     if redis.call('ZSCORE', K.releasing, other) then
       redis.call('ZADD', K.releasing, 'LT', decimal(NOW), other)
       is_any = true
@@ -453,14 +455,14 @@ local function end_not_before(key, time)
 end
 
 -- The limits that an entry counts in, beside those on all: the set that it is in, the sum of the bytes in that, the counts of
--- those that are in no such set, and who pays for it while it is releasing. An author's announcements and states are in K.own; of what one source has sent, nobody asks.
+-- those that are in no such set, who pays for it while it is releasing, and how much of the limit such entries take at most. An author's announcements and states are in K.own; of what one source has sent, nobody asks.
 local function limits_of(entry)
   local source = encode(entry.source_group)
   return {
     author = { set = K.author .. entry.author, sum = K.author_bytes .. entry.author, counts = K.own_counts .. entry.author,
-      payer = 'author:' .. entry.author, is_counted = is_own(entry) },
+      payer = 'author:' .. entry.author, releasing_part = 1, is_counted = is_own(entry) },
     source = { set = K.source .. source, sum = K.source_bytes .. source, counts = K.source_counts .. source,
-      payer = 'source:' .. source, is_counted = true },
+      payer = 'source:' .. source, releasing_part = K.releasing_part, is_counted = true },
   }
 end
 
@@ -611,7 +613,6 @@ local function stop_releasing(id, entry)
   if let_go_what_waits(id) then
     wake()
   end
-  redis.call('DEL', K.waiting .. id)
   if redis.call('ZREM', K.releasing, id) == 1 and redis.call('EXISTS', K.releasing) == 0 then
     redis.call('DEL', K.releasing_counts)
   end

@@ -189,12 +189,9 @@ local function full(limit, is_old_in, entries_max, bytes_max, names)
     entries, bytes = entries + more_entries, bytes + more_bytes
   end
   local releasing_entries, releasing_bytes = count_of(redis.call('HGET', K.releasing_counts, limit.payer))
-  if limit.payer == 'all' then
-    -- What the relay refuses for ever takes no more than half of what everybody may hold.
-    releasing_entries = math.min(releasing_entries, math.floor(tonumber(entries_max) / 2))
-    releasing_bytes = math.min(releasing_bytes, math.floor(tonumber(bytes_max) / 2))
-  end
-  entries, bytes = entries + releasing_entries, bytes + releasing_bytes
+  -- What the relay refuses for ever leaves room for others.
+  entries = entries + math.min(releasing_entries, math.floor(limit.releasing_part * tonumber(entries_max)))
+  bytes = bytes + math.min(releasing_bytes, math.floor(limit.releasing_part * tonumber(bytes_max)))
   if is_old_in then
     entries, bytes = entries - freed, bytes - freed_bytes
   end
@@ -212,14 +209,14 @@ end
 local function is_readable_with(coordinate)
   local key, first, stop = own_range(coordinate, '30617')
   local members = redis.call('ZRANGE', key, first, stop, 'BYLEX', 'LIMIT', 0, 2 * K.page_max)
-  local bytes = #ARGV[2]
+  local bytes = math.max(#ARGV[2], K.announcement_bytes_min)
   for _, member in ipairs(members) do
     local other = id_at_end(member)
     if other ~= old_id then
-      bytes = bytes + tonumber(event_bytes(other))
+      bytes = bytes + math.max(tonumber(event_bytes(other)), K.announcement_bytes_min)
     end
   end
-  return bytes <= tonumber(ARGV[20]) and #members < 2 * K.page_max
+  return bytes <= tonumber(ARGV[20])
 end
 
 -- What others hold for a repository takes nothing of the first K.share_kept_free entries that an author may have there.
@@ -305,7 +302,7 @@ local reached = full(limits.author, old, ARGV[12], ARGV[13], { 'author', 'author
   or full_new_repositories()
   or full_coordinate()
   or (is_related(entry) and #behind == 0 and 'behind')
-  or full({ set = K.entries, sum = K.bytes, payer = 'all' }, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
+  or full({ set = K.entries, sum = K.bytes, payer = 'all', releasing_part = K.releasing_part }, old, ARGV[17], ARGV[18], { 'entries', 'bytes' })
 if reached then
   return { 0, 'full:' .. reached, '' }
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Reads one page of everything about some coordinates, and takes vanished entries out of the indices it reads: first
 -- the dirty numbers and listings of all, then of each coordinate the announcements, the other entries, and the
--- placeholders. The announcements are in one page, up to K.page_max: one that takes another's place between two pages
+-- placeholders. The announcements are in one page, up to 2 * K.page_max: one that takes another's place between two pages
 -- is not missed with it. Earlier versions have theirs in an index that is read first: what takes their place is in one
 -- that is read later.
 --

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Leases to the caller the releasing entries whose time has come, earliest first. One that is ordered after another,
--- which is still releasing, is put off, the longer the longer that lasts, or until that has left (settle.lua): what a
+-- which is still releasing, is put off, the longer the longer that lasts, or until that has left: what a
 -- stuck one keeps back is looked at now and then.
 --
 -- KEYS: see common.lua.
