@@ -203,10 +203,8 @@ async fn a_request_to_vanish_or_delete_is_short(kind: Kind) {
     );
     let events = |count: usize| vec![tag(&["e", &"ab".repeat(32)]); count];
     assert!(nostr.send(&sign(&author, 5, now(), &events(1_000))).await.taken);
-    let more = tag(&["x", &"x".repeat(350_000)]);
-    let refused = nostr
-        .send(&sign(&author, 5, now(), &[events(800), vec![more]].concat()))
-        .await;
+    let more = vec![tag(&["x", "y"]); 4_000];
+    let refused = nostr.send(&sign(&author, 5, now(), &more)).await;
     assert!(
         !refused.taken && refused.message.starts_with("invalid: a request to delete"),
         "{refused:?}"
