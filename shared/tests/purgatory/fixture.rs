@@ -99,7 +99,7 @@ impl Fixture {
     /// From now on only the limits on one repository are reached.
     pub(crate) fn set_limits_of_one_repository(&self) {
         self.purgatory.set_limits(Limits {
-            event_bytes_max: 1_000_000,
+            event_bytes_max: 300_000,
             entries_per_author_max: 1_000,
             bytes_per_author_max: 100_000_000,
             entries_max: 1_000,

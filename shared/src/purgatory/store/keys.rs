@@ -128,9 +128,9 @@ const BEHIND_READ_MAX: usize = 48;
 /// Events that a related one waits behind, at most, of all that it refers to: more than a comment in a thread does.
 const AFTER_MAX: usize = 4;
 
-/// Bytes of all announcements of one coordinate, which are read in one call: twice what one of the largest and its
-/// listings take, and so many bytes for each at least, so that fewer than twice a page count.
-pub(super) const ANNOUNCEMENTS_BYTES_MAX: u64 = 2 << 20;
+/// Bytes of all announcements of one coordinate, which are read in one call, in some 3 ms: so many for each at least, so
+/// that fewer than twice a page count.
+pub(super) const ANNOUNCEMENTS_BYTES_MAX: u64 = 1 << 20;
 const ANNOUNCEMENT_BYTES_MIN: u64 = 34 << 10;
 
 /// How much of the limits of a source, which others may share, and of those on all releasing events take at most.
