@@ -128,8 +128,8 @@ const BEHIND_READ_MAX: usize = 48;
 /// Events that a related one waits behind, at most, of all that it refers to: more than a comment in a thread does.
 const AFTER_MAX: usize = 4;
 
-/// Bytes of all announcements of one coordinate, which are read in one call, in some 3 ms: so many for each at least, so
-/// that fewer than twice a page count.
+/// Bytes of all announcements of one coordinate, which are read in one call, in some 3 ms: so many for each at least,
+/// so that they are fewer than twice a page.
 pub(super) const ANNOUNCEMENTS_BYTES_MAX: u64 = 1 << 20;
 const ANNOUNCEMENT_BYTES_MIN: u64 = 34 << 10;
 

@@ -85,7 +85,11 @@ async fn maintainers_push_in_turns_and_an_invited_one_joins_them(kind: Kind) {
     assert_eq!(nostr.send(&declared).await, held());
     git.push(&world.url(&a), &["main"]).await.expect_ok();
     for event in [&by_a, &by_b, &declared] {
-        assert!(nostr.serves(event).await, "one push serves both owners' repositories");
+        // The worker may have B's lock for a moment: then it does what the push leaves.
+        eventually("one push serves both owners' repositories", async || {
+            nostr.serves(event).await
+        })
+        .await;
     }
 
     let both = [&a, &b];
