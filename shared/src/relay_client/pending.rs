@@ -188,7 +188,6 @@ mod tests {
         let end = Message::text(format!(r#"["EOSE","{subscription}"]"#));
 
         pending.take_frame(&end);
-        // It would be logged that it is not valid.
         let late = Message::text(format!(r#"["EVENT","{subscription}",{{}}]"#));
         assert_eq!(RelayMessage::subscription_of(&late), Some(subscription.as_str()));
         pending.take_frame(&late);

@@ -22,8 +22,7 @@ pub(super) enum Few {
     More(Vec<Event>),
 }
 
-/// The authors, and until when they count as such. Others who are named in the same request are none of them, whatever
-/// is read of these.
+/// The authors, and until when they count as such. Who has little is none of them, unless many have.
 #[derive(Debug, Default)]
 pub(super) struct ProlificAuthors(Mutex<HashMap<PublicKey, Instant>>);
 

@@ -455,7 +455,8 @@ local function end_not_before(key, time)
 end
 
 -- The limits that an entry counts in, beside those on all: the set that it is in, the sum of the bytes in that, the counts of
--- those that are in no such set, who pays for it while it is releasing, and how much of the limit such entries take at most. An author's announcements and states are in K.own; of what one source has sent, nobody asks.
+-- those that are in no such set, who pays for it while it is releasing, and how much of the limit such entries take at most.
+-- An author's announcements and states are in K.own; of what one source has sent, nobody asks.
 local function limits_of(entry)
   local source = encode(entry.source_group)
   return {
